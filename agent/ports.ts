@@ -1,0 +1,250 @@
+/**
+ * The agent's ports: everything that the core asks of the world, in the words of the core. Adapters implement them,
+ * `test/support` has simulated ones, `test/conformance` holds both to the same suite.
+ *
+ * Every method may throw a Problem (protocol/errors.ts); anything else that is thrown is a bug and ends the process.
+ * Every method is idempotent: after a crash it is called again with the same arguments.
+ */
+import type { HealthCheck, Manifest } from '#/bundle/manifest.ts';
+import type { ArtifactId, GroupName, HostId, RolloutId } from '#/protocol/ids.ts';
+import type { Assignment, Envelope } from '#/protocol/documents.ts';
+
+/** Directories: the artifact id. Partitions: 'a' or 'b'. */
+export type SlotId = string;
+
+export type SlotStatus = 'empty' | 'writing' | 'written' | 'verified' | 'trial' | 'good' | 'bad';
+
+export interface SlotRecord {
+  readonly slot: SlotId;
+  readonly status: SlotStatus;
+  readonly artifactId: ArtifactId | null;
+  readonly version: string | null;
+  readonly release: number | null;
+  /** Why it is bad. */
+  readonly reason: string | null;
+}
+
+/** What the host runs and holds, read from reality; the journal explains, this decides. */
+export interface Facts {
+  readonly bootId: string;
+  /** The slot that is live: where `current` points, or the partition of the running root. Null before the first install. */
+  readonly live: SlotId | null;
+  /** The artifact in the live slot, from its record, checked against the slot. */
+  readonly liveArtifact: ArtifactId | null;
+  /** The version whose processes run: 'mixed' when units or processes of several versions run, null when none does. */
+  readonly active: ArtifactId | 'mixed' | null;
+  readonly slots: readonly SlotRecord[];
+  /** Partitions: what the boot loader will do next. Directories: default = live, trial null. */
+  readonly boot: {
+    readonly defaultSlot: SlotId | null;
+    readonly trial: { readonly slot: SlotId; readonly triesLeft: number } | null;
+  };
+}
+
+/** A version that passed every check of the verification order up to its manifest (docs/specs/trust.md). */
+export interface Offer {
+  readonly artifactId: ArtifactId;
+  readonly manifest: Manifest;
+  /** The exact bytes whose sha256 is the artifact id. */
+  readonly manifestBytes: Uint8Array;
+  readonly sources: readonly string[];
+  readonly rolloutId: RolloutId | null;
+  readonly seq: number;
+  readonly retryGeneration: number;
+}
+
+/** Time. `monotonicMs` counts time in which the host was running, since boot; only it bounds trials. */
+export interface Clock {
+  wallMs(): number;
+  monotonicMs(): number;
+  bootId(): string;
+  /** Resolves after `ms`, or earlier, with false, when the signal fires. */
+  sleep(ms: number, signal?: AbortSignal): Promise<boolean>;
+}
+
+export interface Random {
+  /** Random bytes as lower-case hex. */
+  hex(bytes: number): string;
+  /** A number in [0, 1). */
+  unit(): number;
+}
+
+/**
+ * The file operations under every durable write (agent/adapters/durable.ts). As thin as POSIX, so that a recorder and a
+ * simulated file system with a persistence model can stand in for it (docs/decisions/, T1-T3 of the reliability plan).
+ */
+export interface FilePort {
+  open(path: string, flags: 'read' | 'create' | 'append' | 'directory'): Promise<FileHandlePort>;
+  rename(from: string, to: string): Promise<void>;
+  unlink(path: string): Promise<void>;
+  mkdir(path: string, mode: number): Promise<void>;
+  rmdir(path: string): Promise<void>;
+  symlink(target: string, path: string): Promise<void>;
+  readlink(path: string): Promise<string>;
+  list(
+    path: string,
+  ): Promise<
+    readonly { readonly name: string; readonly kind: 'file' | 'directory' | 'link' | 'other' }[]
+  >;
+  stat(
+    path: string,
+  ): Promise<{
+    readonly sizeBytes: number;
+    readonly kind: 'file' | 'directory' | 'link' | 'other';
+    readonly mtimeMs: number;
+  } | null>;
+}
+export interface FileHandlePort {
+  /** Bytes read into `buffer` from `position`; 0 at the end. */
+  read(buffer: Uint8Array, position: number): Promise<number>;
+  /** Bytes written, possibly fewer than given. */
+  write(bytes: Uint8Array, position: number): Promise<number>;
+  truncate(sizeBytes: number): Promise<void>;
+  sync(): Promise<void>;
+  close(): Promise<void>;
+}
+
+export interface Progress {
+  readonly phase: 'download' | 'verify';
+  readonly doneBytes: number;
+  readonly totalBytes: number;
+  readonly fetchedBytes: number;
+  readonly reusedBytes: number;
+}
+
+export interface DownloadResult {
+  readonly fetchedBytes: number;
+  readonly reusedBytes: number;
+  readonly durationMs: number;
+  /** Sources that failed, with the code each failed with: reported, and penalised by the next download. */
+  readonly failedSources: readonly { readonly url: string; readonly code: string }[];
+  /** Pieces of the active slot that did not have their recorded digest (F83). */
+  readonly rottenSeedChunks: number;
+}
+
+/** Slots: where versions live. One adapter for directories, one for partitions. */
+export interface Slots {
+  readonly kind: 'directory' | 'partition';
+  /** Where this artifact is, or would be put. Never the live slot unless it is there already. */
+  targetFor(artifactId: ArtifactId): Promise<SlotId>;
+  observe(): Promise<Pick<Facts, 'live' | 'liveArtifact' | 'slots'>>;
+  /** Preflight: space, mounts, not live, not pinned for rollback (F18, F19, F26). */
+  preflight(offer: Offer, slot: SlotId): Promise<void>;
+  /** Marks the slot `writing` durably, before the first byte (D1, P1). */
+  begin(offer: Offer, slot: SlotId): Promise<void>;
+  mark(slot: SlotId, status: SlotStatus, reason: string | null): Promise<void>;
+  discard(slot: SlotId): Promise<void>;
+  /** Removes old versions and strays, never `keep`. */
+  prune(keep: readonly SlotId[]): Promise<void>;
+}
+
+/** Puts a bundle into a slot. The slot was begun; nothing else writes to it. */
+export interface Installer {
+  /** D2-D3, P2-P3: fetch, verify each chunk before its write, write, sync. Resumes what an earlier call left. */
+  download(
+    offer: Offer,
+    slot: SlotId,
+    onProgress: (progress: Progress) => void,
+    signal: AbortSignal,
+  ): Promise<DownloadResult>;
+  /** D4-D5, P4: read back past the page cache and compare with the manifest; the slot is `verified` after. */
+  verify(
+    offer: Offer,
+    slot: SlotId,
+    onProgress: (progress: Progress) => void,
+    signal: AbortSignal,
+  ): Promise<void>;
+}
+
+/** The switch. For directories the link is the boot record; for partitions the boot loader's own. */
+export interface BootControl {
+  observe(): Promise<Facts['boot']>;
+  /** P7: the loader tries `slot` at most `tries` times, the default stays. A no-op for directories. */
+  arm(slot: SlotId, tries: number): Promise<void>;
+  disarm(slot: SlotId): Promise<void>;
+  /** D8: the link points to `slot` when this returns 'switched'. P8: a reboot was asked for, this process will end. */
+  switchTo(slot: SlotId): Promise<'switched' | 'reboot-requested'>;
+  /** Makes `slot` the default for ever, and reads that back (D11, P12). */
+  commit(slot: SlotId): Promise<void>;
+  /** D14, P14: `slot` is the default again, `bad` cannot be chosen. */
+  rollBackTo(slot: SlotId, bad: SlotId | null): Promise<'switched' | 'reboot-requested'>;
+}
+
+/** Starts and stops what runs from a slot. A no-op for partitions (the reboot did it). */
+export interface Activator {
+  observe(): Promise<Facts['active']>;
+  /** Whatever ran before is stopped, the version in `slot` runs when this returns. */
+  activate(slot: SlotId, artifactId: ArtifactId, manifest: Manifest): Promise<void>;
+}
+
+export interface ProbeResult {
+  readonly name: string;
+  readonly ok: boolean;
+  readonly durationMs: number;
+  /** What was seen, at most 1 KiB, for people. */
+  readonly detail: string;
+}
+
+export interface Probes {
+  /** Runs one check once, killed at its timeout with all that it started. Never throws for a failing check. */
+  run(check: HealthCheck): Promise<ProbeResult>;
+}
+
+export interface Hooks {
+  /** Moves work off the host; ends in drained or in E_HOOK after its deadline. */
+  drain(signal: AbortSignal): Promise<void>;
+  undrain(): Promise<void>;
+}
+
+export interface Windows {
+  /** Open now? If not, when it opens next (wall ms), null for never. `closesAt` is when an open window ends. */
+  at(wallMs: number): {
+    readonly open: boolean;
+    readonly opensAt: number | null;
+    readonly closesAt: number | null;
+  };
+}
+
+export type PollAnswer =
+  | { readonly kind: 'unchanged'; readonly pollAfterMs: number }
+  | {
+      readonly kind: 'assignment';
+      readonly assignment: Assignment;
+      readonly etag: string;
+      readonly pollAfterMs: number;
+    };
+
+/** The line to control. Losing it never endangers the host. */
+export interface ControlLink {
+  poll(etag: string | null, agentState: string): Promise<PollAnswer>;
+  /** Sends one signed report; resolves once control has it durably. */
+  report(report: Envelope): Promise<{ readonly ackSeq: number; readonly wantFacts: boolean }>;
+}
+
+/** The verifier of pins and manifests: the TUF client with its durable state. */
+export interface Trust {
+  /** Refreshes metadata and resolves the assignment to a fully verified offer (verification order 1-6). */
+  resolve(
+    assignment: Assignment,
+    context: {
+      readonly group: GroupName;
+      readonly host: HostId;
+      readonly class: string;
+      readonly nowMs: number;
+    },
+  ): Promise<Offer | null>;
+  /** The offer of a bundle file given by hand, verified against the trusted release keys without any control. */
+  resolveFile(
+    path: string,
+    context: { readonly class: string; readonly nowMs: number },
+  ): Promise<Offer>;
+  /** Persists that this release was committed: the floor of anti-rollback. */
+  raiseFloor(offerClass: string, release: number): Promise<void>;
+}
+
+export interface Identity {
+  readonly host: HostId;
+  readonly group: GroupName;
+  readonly class: string;
+  sign(payloadType: string, payload: Uint8Array): Envelope;
+}

@@ -1,0 +1,143 @@
+/**
+ * The manifest: the signed description of one version. The sha256 of its canonical bytes is the artifact id.
+ * Format: docs/specs/bundle-format.md, section 2.
+ */
+import * as v from 'valibot';
+import { name, sha256Hex, versionText } from '#/protocol/ids.ts';
+
+export const MANIFEST_SCHEMA = 'switchback.manifest/1';
+/** Larger manifests are refused before they are parsed. */
+export const MANIFEST_MAX_BYTES = 1024 * 1024;
+
+const bytes = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
+const count = (max: number) => v.pipe(v.number(), v.safeInteger(), v.minValue(0), v.maxValue(max));
+const positive = (max: number) =>
+  v.pipe(v.number(), v.safeInteger(), v.minValue(1), v.maxValue(max));
+const day = 24 * 3600 * 1000;
+const text = (max: number) => v.pipe(v.string(), v.minLength(1), v.maxLength(max));
+const argv = v.pipe(v.array(text(4096)), v.minLength(1), v.maxLength(64));
+
+const common = {
+  name,
+  /** A failing required check ends the trial; a failing wanted one is only reported. */
+  required: v.boolean(),
+  timeoutMs: positive(10 * 60_000),
+  intervalMs: positive(10 * 60_000),
+  /** Consecutive successes before the check counts as passed. */
+  successesNeeded: positive(1000),
+  /** Failures in a row, after `startAfterMs`, that are forgiven. */
+  failuresAllowed: count(1000),
+  /** `not-worse`: a check that failed before the switch may fail after it. */
+  baseline: v.picklist(['must-pass', 'not-worse']),
+  startAfterMs: count(day),
+};
+
+export const healthCheck = v.variant('kind', [
+  v.strictObject({
+    ...common,
+    kind: v.literal('http'),
+    url: text(2048),
+    status: positive(599),
+    bodyIncludes: v.optional(text(1024)),
+  }),
+  v.strictObject({ ...common, kind: v.literal('tcp'), host: text(255), port: positive(65_535) }),
+  v.strictObject({ ...common, kind: v.literal('exec'), argv }),
+  v.strictObject({ ...common, kind: v.literal('unit'), unit: text(255) }),
+  v.strictObject({ ...common, kind: v.literal('process'), executable: text(4096) }),
+  v.strictObject({
+    ...common,
+    kind: v.literal('file'),
+    path: text(4096),
+    maxAgeMs: v.optional(positive(365 * day)),
+  }),
+  v.strictObject({
+    ...common,
+    kind: v.literal('resource'),
+    minDiskFreeBytes: v.optional(bytes),
+    minMemoryFreeBytes: v.optional(bytes),
+    /** Load average over one minute, per core, in hundredths. */
+    maxLoadPerCorePercent: v.optional(positive(100_000)),
+  }),
+]);
+
+export const trialRules = v.strictObject({
+  /** How long all required checks must hold after they first passed. */
+  soakMs: count(7 * day),
+  /** Hard limit of checks and soak together, in time that the host was running. */
+  deadlineMs: positive(30 * day),
+  maxBoots: positive(10),
+  /** `must-reach`: the trial passes only once control was reached from the new version. */
+  control: v.picklist(['offline-ok', 'must-reach']),
+});
+
+/** How a directory version is started. `{slot}` in an argument stands for the directory of the version. */
+export const activation = v.variant('kind', [
+  v.strictObject({ kind: v.literal('none') }),
+  v.strictObject({
+    kind: v.literal('units'),
+    units: v.pipe(v.array(text(255)), v.minLength(1), v.maxLength(64)),
+  }),
+  v.strictObject({
+    kind: v.literal('command'),
+    start: argv,
+    stop: v.optional(argv),
+    timeoutMs: positive(10 * 60_000),
+  }),
+  v.strictObject({ kind: v.literal('process'), argv, stopTimeoutMs: positive(10 * 60_000) }),
+  v.strictObject({ kind: v.literal('reboot') }),
+]);
+
+const payloadCommon = {
+  name,
+  chunker: v.picklist(['acdc-32k', 'fastcdc-16k']),
+  /** Bytes of content: the image's size, or the sum of all file sizes of the tree. */
+  sizeBytes: bytes,
+  chunkCount: count(16 * 1024 * 1024),
+};
+export const payload = v.variant('kind', [
+  v.strictObject({
+    ...payloadCommon,
+    kind: v.literal('image'),
+    sha256: sha256Hex,
+    verityRootHash: v.optional(sha256Hex),
+  }),
+  v.strictObject({
+    ...payloadCommon,
+    kind: v.literal('tree'),
+    /** Files, directories and links. */
+    entryCount: positive(4 * 1024 * 1024),
+    /** sha256 of the canonical listing (bundle-format section 4): what the slot is compared with. */
+    treeSha256: sha256Hex,
+    /** Octal mode bits that entries may have beyond 0777; absent means none. */
+    allowSetuid: v.optional(v.boolean()),
+  }),
+]);
+
+export const manifestSchema = v.strictObject({
+  schema: v.literal(MANIFEST_SCHEMA),
+  name,
+  class: name,
+  arch: v.picklist(['amd64', 'arm64', 'any']),
+  version: versionText,
+  /** Monotonic per class: what floors and anti-rollback compare. */
+  release: positive(Number.MAX_SAFE_INTEGER),
+  /** Seconds since 1970, from SOURCE_DATE_EPOCH. */
+  created: bytes,
+  /** Oldest agent, as `major*1e6 + minor*1e3 + patch`, that can install this. */
+  minAgent: count(Number.MAX_SAFE_INTEGER),
+  /** Oldest running release from which this can be installed; 0 = any. */
+  minFrom: count(Number.MAX_SAFE_INTEGER),
+  index: v.strictObject({ sha256: sha256Hex, sizeBytes: bytes }),
+  /** Length of chunks.data. */
+  dataBytes: bytes,
+  payloads: v.pipe(v.array(payload), v.minLength(1), v.maxLength(8)),
+  activation,
+  health: v.pipe(v.array(healthCheck), v.maxLength(64)),
+  trial: trialRules,
+});
+
+export type Manifest = v.InferOutput<typeof manifestSchema>;
+export type Payload = v.InferOutput<typeof payload>;
+export type HealthCheck = v.InferOutput<typeof healthCheck>;
+export type TrialRules = v.InferOutput<typeof trialRules>;
+export type Activation = v.InferOutput<typeof activation>;
