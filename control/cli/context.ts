@@ -1,0 +1,28 @@
+/**
+ * What a command may touch, as values: commands get this and nothing else, so a test runs them without a process.
+ * Only control/cli/main.ts builds the real one.
+ */
+
+/** One of the two output streams. */
+export interface Output {
+  write(text: string): void;
+  readonly isTty: boolean;
+  /** Width in characters; 80 where nobody knows. */
+  readonly columns: number;
+}
+
+export interface CliContext {
+  readonly env: Readonly<Record<string, string | undefined>>;
+  /** Directory that relative paths start at. */
+  readonly cwd: string;
+  readonly out: Output;
+  readonly err: Output;
+  /** Milliseconds since 1970. */
+  now(): number;
+  /** Resolves after `ms`, or early when `signal` fires. */
+  sleep(ms: number): Promise<void>;
+  /** Fires when the operator presses Ctrl-C or the process is asked to end. */
+  readonly signal: AbortSignal;
+  /** Random bytes as lower-case hex. */
+  randomHex(bytes: number): string;
+}
