@@ -74,6 +74,11 @@ export interface Random {
  * simulated file system with a persistence model can stand in for it (docs/decisions/, T1-T3 of the reliability plan).
  */
 export interface FilePort {
+  /**
+   * `read`: an existing file. `create`: a new file; E_IO with errno EEXIST when the name is taken, even by a dangling link.
+   * `append`: a file to read and write in, made when missing. `directory`: only to sync it. No flag follows a link in
+   * the last component. Failures are Problems with `details.errno` (agent/adapters/file-port.ts).
+   */
   open(path: string, flags: 'read' | 'create' | 'append' | 'directory'): Promise<FileHandlePort>;
   rename(from: string, to: string): Promise<void>;
   unlink(path: string): Promise<void>;
@@ -86,9 +91,7 @@ export interface FilePort {
   ): Promise<
     readonly { readonly name: string; readonly kind: 'file' | 'directory' | 'link' | 'other' }[]
   >;
-  stat(
-    path: string,
-  ): Promise<{
+  stat(path: string): Promise<{
     readonly sizeBytes: number;
     readonly kind: 'file' | 'directory' | 'link' | 'other';
     readonly mtimeMs: number;
@@ -100,6 +103,7 @@ export interface FileHandlePort {
   /** Bytes written, possibly fewer than given. */
   write(bytes: Uint8Array, position: number): Promise<number>;
   truncate(sizeBytes: number): Promise<void>;
+  /** After a failed sync the descriptor is spent: writes and syncs on it fail (F25; durability of an fsync error). */
   sync(): Promise<void>;
   close(): Promise<void>;
 }
