@@ -13,7 +13,7 @@ export function causesOf(error: unknown): readonly string[] {
   let cause = error instanceof Error ? error.cause : undefined;
   while (cause !== undefined && cause !== null && causes.length < CAUSES_MAX) {
     if (isProblem(cause)) causes.push(`${cause.code}: ${cause.message}`);
-    else causes.push(cause instanceof Error ? cause.message : String(cause));
+    else causes.push(cause instanceof Error ? cause.message : JSON.stringify(cause));
     cause = cause instanceof Error ? cause.cause : undefined;
   }
   return causes;

@@ -2,7 +2,7 @@
  * Progress of work that is counted in bytes. The arithmetic is pure; the bar writes to one stream. Three forms: a line
  * that is redrawn on a terminal, a plain line now and then elsewhere, and JSON lines for programs.
  */
-import type { Output } from '../context.ts';
+import type { Output } from '#/control/cli/context.ts';
 import { displayWidth, formatBytes, formatDuration, harmless } from './text.ts';
 
 export interface ProgressState {
