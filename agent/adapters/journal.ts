@@ -1,0 +1,191 @@
+/**
+ * The journal: one record per transition, appended and synced before any effect of the transition runs. The state of the
+ * agent is the last record that reads well; there is no second copy of it. Format and reasons:
+ * docs/specs/durable-state.md, section 4 (recipe 3).
+ *
+ *     <crc32 of the rest of the line, 8 hex digits> <length of the JSON, 7 digits> <JSON>\n
+ */
+import { crc32 } from 'node:zlib';
+import { must, Problem } from '#/protocol/errors.ts';
+import type { FileHandlePort, FilePort } from '#/agent/ports.ts';
+import {
+  appendRecord,
+  parentOf,
+  readAll,
+  replaceFile,
+  syncDirectory,
+  removeTemporaries,
+} from './durable.ts';
+import { hex32 } from './state-file.ts';
+
+export const JOURNAL_VERSION = 1;
+
+export interface JournalLimits {
+  /** A record over this is a bug of the caller. */
+  readonly recordBytes: number;
+  /** Past this size the journal is rotated to its newest records. */
+  readonly rotateBytes: number;
+}
+export const journalLimits: JournalLimits = { recordBytes: 1024 * 1024, rotateBytes: 1024 * 1024 };
+
+/** What a record carries; `data` is the caller's. */
+export interface JournalRecord {
+  readonly v: number;
+  /** Grows by one with each record of this host. */
+  readonly seq: number;
+  readonly bootId: string;
+  readonly monotonicMs: number;
+  /** For people; order comes from `seq`. */
+  readonly wallMs: number;
+  readonly data: unknown;
+}
+
+/** `torn`: the last record was cut off, as a crash does. `rotten`: a record before others is unreadable, as no crash does. */
+export type JournalDamage = 'none' | 'torn' | 'rotten';
+
+export interface Journal {
+  /** What was read when it was opened, oldest first. */
+  readonly records: readonly JournalRecord[];
+  readonly damage: JournalDamage;
+  /** Durable on return. After a failure the journal takes no more: open it anew from what the disk holds. */
+  append(record: Omit<JournalRecord, 'v' | 'seq'>): Promise<JournalRecord>;
+  /** The newest records, oldest first, at most `count`; read from disk. */
+  tail(count: number): Promise<readonly JournalRecord[]>;
+  close(): Promise<void>;
+}
+
+/** One line of the journal. */
+export function encodeRecord(record: JournalRecord): Uint8Array {
+  const json = Buffer.from(JSON.stringify(record));
+  const rest = Buffer.concat([Buffer.from(`${String(json.byteLength).padStart(7, '0')} `), json]);
+  return Buffer.concat([Buffer.from(`${hex32(crc32(rest))} `), rest, Buffer.from('\n')]);
+}
+
+const PREFIX_BYTES = 17; // crc, space, length, space
+
+function decodeAt(bytes: Uint8Array, start: number): { record: JournalRecord; end: number } | null {
+  const prefix = Buffer.from(bytes.subarray(start, start + PREFIX_BYTES)).toString('latin1');
+  const match = /^([0-9a-f]{8}) ([0-9]{7}) $/.exec(prefix);
+  if (match === null) return null;
+  const end = start + PREFIX_BYTES + Number(match[2]) + 1;
+  if (end > bytes.byteLength || bytes[end - 1] !== 10) return null;
+  if (hex32(crc32(bytes.subarray(start + 9, end - 1))) !== match[1]) return null;
+  const json = Buffer.from(bytes.subarray(start + PREFIX_BYTES, end - 1)).toString('utf8');
+  return { record: JSON.parse(json) as JournalRecord, end };
+}
+
+export interface JournalContent {
+  readonly records: readonly JournalRecord[];
+  /** Bytes from the start that are good records. */
+  readonly goodBytes: number;
+  readonly damage: JournalDamage;
+}
+
+/** Parses up to the first bad record. A good record after it means rot, for only the last append can be unsynced. */
+export function parseJournal(bytes: Uint8Array): JournalContent {
+  const records: JournalRecord[] = [];
+  let position = 0;
+  while (position < bytes.byteLength) {
+    const found = decodeAt(bytes, position);
+    if (found === null) break;
+    records.push(found.record);
+    position = found.end;
+  }
+  if (position === bytes.byteLength) return { records, goodBytes: position, damage: 'none' };
+  for (let at = bytes.indexOf(10, position); at !== -1; at = bytes.indexOf(10, at + 1)) {
+    if (decodeAt(bytes, at + 1) !== null) return { records, goodBytes: position, damage: 'rotten' };
+  }
+  return { records, goodBytes: position, damage: 'torn' };
+}
+
+/**
+ * Opens the journal at `path`, making it when missing. A bad tail is cut off, durably, before anything is appended:
+ * otherwise a new record would stand behind it and never be read.
+ */
+export async function openJournal(
+  files: FilePort,
+  path: string,
+  limits: JournalLimits = journalLimits,
+): Promise<Journal> {
+  await removeTemporaries(files, parentOf(path));
+  const readLimit = 2 * limits.rotateBytes + limits.recordBytes;
+  let file = await files.open(path, 'append');
+  let content: JournalContent;
+  try {
+    content = await recoverTail(files, path, file, readLimit);
+  } catch (error) {
+    await file.close().catch(() => undefined);
+    throw error;
+  }
+  let size = content.goodBytes;
+  let seq = content.records.at(-1)?.seq ?? 0;
+  let isBroken = false;
+
+  const readNow = async (): Promise<JournalContent> =>
+    parseJournal(await readAll(file, path, readLimit));
+
+  const rotate = async (): Promise<void> => {
+    const kept: Uint8Array[] = [];
+    let keptBytes = 0;
+    for (const record of (await readNow()).records.toReversed()) {
+      const line = encodeRecord(record);
+      // The newest record always stays, whatever its size: it is the state.
+      if (kept.length > 0 && keptBytes + line.byteLength > limits.rotateBytes / 4) break;
+      kept.unshift(line);
+      keptBytes += line.byteLength;
+    }
+    await replaceFile(files, path, Buffer.concat(kept));
+    await file.close();
+    file = await files.open(path, 'append');
+    size = keptBytes;
+  };
+
+  const write = async (record: JournalRecord): Promise<void> => {
+    const line = encodeRecord(record);
+    must(line.byteLength <= limits.recordBytes, `a journal record of ${line.byteLength} bytes`);
+    if (size > limits.rotateBytes) await rotate();
+    await appendRecord(file, line, size);
+    size += line.byteLength;
+  };
+
+  return {
+    records: content.records,
+    damage: content.damage,
+    async append(body) {
+      if (isBroken) throw new Problem('E_IO', `append to ${path}: an earlier write failed`);
+      const record = { v: JOURNAL_VERSION, seq: seq + 1, ...body };
+      try {
+        await write(record);
+      } catch (error) {
+        isBroken = true;
+        throw error;
+      }
+      seq = record.seq;
+      return record;
+    },
+    async tail(count) {
+      return (await readNow()).records.slice(-count);
+    },
+    close: () => file.close(),
+  };
+}
+
+async function recoverTail(
+  files: FilePort,
+  path: string,
+  file: FileHandlePort,
+  readLimit: number,
+): Promise<JournalContent> {
+  // The file may have been made just now, or by a run that was killed before this line.
+  await syncDirectory(files, parentOf(path));
+  const content = parseJournal(await readAll(file, path, readLimit));
+  const newest = content.records.at(-1);
+  if (newest !== undefined && newest.v > JOURNAL_VERSION) {
+    throw new Problem('E_STATE', `${path}: version ${newest.v} is newer than this agent`, { path });
+  }
+  if (content.damage !== 'none') {
+    await file.truncate(content.goodBytes);
+    await file.sync();
+  }
+  return content;
+}
