@@ -1,0 +1,109 @@
+/** What hosts and control say to each other under /agent/v1. Spec: docs/specs/protocol.md. */
+import * as v from 'valibot';
+import { envelope } from './documents.ts';
+import { groupName, hostId, name, sha256Hex } from './ids.ts';
+import { atMs, facts, positive, publicKeyHex, whole } from './scalars.ts';
+
+/**
+ * Enrolment. The request is signed (RFC 9421) with the new Ed25519 key: proof of possession. Its keyid is the key id below.
+ * The same key with the same token may ask again after a lost answer and gets the same host.
+ */
+export const enrollRequest = v.strictObject({
+  /** One-use join token. */
+  token: v.pipe(v.string(), v.regex(/^sbj_[A-Za-z0-9_-]{22,64}$/, 'expected a join token')),
+  /** Raw Ed25519 public key. Key id: sha256 of these 32 bytes, hex. Host id: `h-` and the first 32 digits of that. */
+  signKey: publicKeyHex,
+  /** Raw X25519 public key, to which secrets are sealed. */
+  sealKey: publicKeyHex,
+  class: name,
+  arch: v.picklist(['amd64', 'arm64']),
+  agentVersion: v.pipe(v.string(), v.maxLength(64)),
+  facts,
+});
+export type EnrollRequest = v.InferOutput<typeof enrollRequest>;
+
+export const enrollAnswer = v.strictObject({
+  host: hostId,
+  group: groupName,
+  class: name,
+  /** DSSE by the enrolment key: host, group, class, arch, both keys, time of issue. */
+  statement: envelope,
+  /** The newest root.json as text, for hosts whose anchor was given as a digest. */
+  root: v.string(),
+  rootSha256: sha256Hex,
+  serverTimeMs: atMs,
+  pollAfterSeconds: positive,
+});
+export type EnrollAnswer = v.InferOutput<typeof enrollAnswer>;
+
+/** Signed (RFC 9421) with the host's key; keyid is the key id. The body says who asks, so that a wrong pairing is E_FORBIDDEN. */
+export const tokenRequest = v.strictObject({
+  host: hostId,
+  bootId: v.pipe(v.string(), v.minLength(1), v.maxLength(64)),
+});
+export const tokenAnswer = v.strictObject({
+  /** Bearer for /desired and /report. Opaque to hosts. */
+  token: v.string(),
+  expiresInSeconds: positive,
+  serverTimeMs: atMs,
+  /** The newest statement of this host; it changes when the host was moved to another group. */
+  statement: envelope,
+});
+export type TokenAnswer = v.InferOutput<typeof tokenAnswer>;
+
+/** Answer to a report: everything up to `ackSeq` is on disk. */
+export const reportAnswer = v.strictObject({
+  ackSeq: whole,
+  wantFacts: v.boolean(),
+  pollAfterSeconds: positive,
+});
+export type ReportAnswer = v.InferOutput<typeof reportAnswer>;
+
+/**
+ * The header Agent-State of a poll, at most 160 bytes, `key=value` joined by `;`:
+ * b: first 16 digits of the running artifact id, or `-`; p: state of the machine; h: ok, bad or `-`; q: last report seq;
+ * boot: first 16 digits of the boot id without dashes; f: first 8 digits of the sha256 of the facts (optional).
+ */
+export interface AgentState {
+  readonly running: string | null;
+  readonly state: string;
+  readonly healthy: boolean | null;
+  readonly seq: number;
+  readonly boot: string;
+  readonly factsHash: string | null;
+}
+
+const AGENT_STATE_MAX = 160;
+const healthWord = (healthy: boolean | null): string =>
+  healthy === null ? '-' : healthy ? 'ok' : 'bad';
+
+/** Text of the header Agent-State. */
+export function formatAgentState(state: AgentState): string {
+  const text = [
+    `b=${state.running?.slice(0, 16) ?? '-'}`,
+    `p=${state.state}`,
+    `h=${healthWord(state.healthy)}`,
+    `q=${state.seq}`,
+    `boot=${state.boot.replaceAll('-', '').slice(0, 16)}`,
+  ].join(';');
+  return state.factsHash === null ? text : `${text};f=${state.factsHash.slice(0, 8)}`;
+}
+
+/** Reads the header Agent-State; null when it is malformed (the poll is answered all the same). */
+export function parseAgentState(text: string): AgentState | null {
+  if (text.length > AGENT_STATE_MAX) return null;
+  const match =
+    /^b=(-|[0-9a-f]{16});p=([a-z-]{1,32});h=(ok|bad|-);q=(\d{1,15});boot=([0-9a-zA-Z]{1,16})(?:;f=([0-9a-f]{8}))?$/.exec(
+      text,
+    );
+  if (!match) return null;
+  const [, running = '-', state = '', health = '-', seq = '0', boot = '', factsHash] = match;
+  return {
+    running: running === '-' ? null : running,
+    state,
+    healthy: health === '-' ? null : health === 'ok',
+    seq: Number(seq),
+    boot,
+    factsHash: factsHash ?? null,
+  };
+}
