@@ -1,74 +1,80 @@
-/** Slot records: `slots/<slot>.json`, one state file per slot (docs/specs/durable-state.md, section 6). */
+/** Slot records: `<state>/slots/<slot>.json`, what is known about the content of a slot. Format: docs/specs/slot-layout.md. */
 import * as v from 'valibot';
-import { isProblem, must } from '#/protocol/errors.ts';
+import type { FilePort, SlotRecord } from '#/agent/ports.ts';
+import { canonicalDocument } from '#/bundle/canonical.ts';
+import { parseStrictJson } from '#/bundle/strict-json.ts';
+import { isProblem } from '#/protocol/errors.ts';
 import { artifactId } from '#/protocol/ids.ts';
-import type { FilePort, SlotId, SlotRecord } from '#/agent/ports.ts';
-import { makeDirectory, removeFile, removeTemporaries } from './durable.ts';
-import { stateFile, type StateFile, type StateFormat } from './state-file.ts';
+import { makeDirectory, readFile, removeFile, replaceFile } from './durable.ts';
 
-const MAX_RECORD_BYTES = 16 * 1024;
-/** Directories are pruned to a handful; more than this means someone else writes here. */
-const MAX_RECORDS = 256;
+const RECORD_MAX_BYTES = 8 * 1024;
+/** More records than this are not read: prune keeps a handful. */
+const RECORDS_MAX = 1024;
+const REASON_MAX_CHARS = 1024;
 
-const format: StateFormat<SlotRecord> = {
-  kind: 'slot',
-  version: 1,
-  limitBytes: MAX_RECORD_BYTES,
-  schema: v.object({
-    slot: v.string(),
-    status: v.picklist(['empty', 'writing', 'written', 'verified', 'trial', 'good', 'bad']),
-    artifactId: v.nullable(artifactId),
-    version: v.nullable(v.string()),
-    release: v.nullable(v.pipe(v.number(), v.safeInteger())),
-    reason: v.nullable(v.pipe(v.string(), v.maxLength(4096))),
-  }),
-};
+const recordSchema = v.strictObject({
+  schema: v.literal('switchback.slot/1'),
+  slot: v.pipe(v.string(), v.minLength(1), v.maxLength(128)),
+  status: v.picklist(['empty', 'writing', 'written', 'verified', 'trial', 'good', 'bad']),
+  artifactId: v.nullable(artifactId),
+  version: v.nullable(v.pipe(v.string(), v.maxLength(64))),
+  release: v.nullable(v.pipe(v.number(), v.safeInteger(), v.minValue(0))),
+  reason: v.nullable(v.pipe(v.string(), v.maxLength(REASON_MAX_CHARS))),
+});
 
 export interface SlotRecords {
-  /** The record, null when there is none, 'damaged' when it is unreadable: the slot must be verified anew. */
-  get(slot: SlotId): Promise<SlotRecord | 'damaged' | null>;
-  /** All readable records, by slot name, and the slots whose record is damaged. */
-  list(): Promise<{ readonly records: readonly SlotRecord[]; readonly damaged: readonly SlotId[] }>;
+  /** Null when there is none or it is unreadable: then what is really there decides. */
+  read(slot: string): Promise<SlotRecord | null>;
+  list(): Promise<readonly SlotRecord[]>;
   /** Durable on return. */
-  put(record: SlotRecord): Promise<void>;
-  remove(slot: SlotId): Promise<void>;
+  write(record: SlotRecord): Promise<void>;
+  remove(slot: string): Promise<void>;
 }
 
-/** The records in `directory` (made when missing; leftovers of a crash are removed). */
-export async function openSlotRecords(files: FilePort, directory: string): Promise<SlotRecords> {
-  await makeDirectory(files, directory);
-  await removeTemporaries(files, directory);
-  const fileOf = (slot: SlotId): StateFile<SlotRecord> =>
-    stateFile(files, pathOf(directory, slot), format);
-  const get = async (slot: SlotId): Promise<SlotRecord | 'damaged' | null> => {
+/** Records in `<stateDirectory>/slots`. Slot names are checked by the caller; they become file names. */
+export function slotRecords(files: FilePort, stateDirectory: string): SlotRecords {
+  const directory = `${stateDirectory}/slots`;
+  const pathOf = (slot: string): string => `${directory}/${slot}.json`;
+  const read = async (slot: string): Promise<SlotRecord | null> => {
     try {
-      const record = await fileOf(slot).read();
-      return record === null || record.slot === slot ? record : 'damaged';
+      const bytes = await readFile(files, pathOf(slot), RECORD_MAX_BYTES);
+      if (bytes === null) return null;
+      const { schema: _schema, ...record } = v.parse(
+        recordSchema,
+        parseStrictJson(bytes, { maxBytes: RECORD_MAX_BYTES }),
+      );
+      return record.slot === slot ? record : null;
     } catch (error) {
-      if (isProblem(error, 'E_STATE')) return 'damaged';
+      // A damaged record says nothing; the slot itself does. It is written anew at the next change of status.
+      const damaged = isProblem(error, 'E_STATE', 'E_PARSE', 'E_CANON', 'E_TOOBIG');
+      if (damaged || error instanceof v.ValiError) return null;
       throw error;
     }
   };
   return {
-    get,
+    read,
     async list() {
+      if ((await files.stat(directory)) === null) return [];
+      const names = (await files.list(directory))
+        .filter((entry) => entry.kind === 'file' && /^[^.].*\.json$/.test(entry.name))
+        .slice(0, RECORDS_MAX);
       const records: SlotRecord[] = [];
-      const damaged: SlotId[] = [];
-      for (const entry of (await files.list(directory)).slice(0, MAX_RECORDS)) {
-        const slot = /^([0-9a-z][0-9a-z-]{0,127})\.json$/.exec(entry.name)?.[1];
-        if (slot === undefined) continue;
-        const record = await get(slot);
-        if (record === 'damaged') damaged.push(slot);
-        else if (record !== null) records.push(record);
+      for (const { name } of names) {
+        const record = await read(name.slice(0, -'.json'.length));
+        if (record !== null) records.push(record);
       }
-      return { records, damaged };
+      return records;
     },
-    put: (record) => fileOf(record.slot).write(record),
-    remove: (slot) => removeFile(files, pathOf(directory, slot)),
+    async write(record) {
+      await makeDirectory(files, stateDirectory);
+      await makeDirectory(files, directory);
+      const reason = record.reason === null ? null : record.reason.slice(0, REASON_MAX_CHARS);
+      const document = { schema: 'switchback.slot/1', ...record, reason };
+      await replaceFile(files, pathOf(record.slot), canonicalDocument(document));
+    },
+    async remove(slot) {
+      if ((await files.stat(directory)) === null) return;
+      await removeFile(files, pathOf(slot));
+    },
   };
-}
-
-function pathOf(directory: string, slot: SlotId): string {
-  must(/^[0-9a-z][0-9a-z-]{0,127}$/.test(slot), `a slot id: ${slot}`);
-  return `${directory}/${slot}.json`;
 }

@@ -6,6 +6,8 @@
  *     <root>/releases/<artifactId>/                 a complete version
  *     <root>/releases/.tmp-<artifactId>/            a version that is being written
  *     <root>/releases/.meta-<artifactId>/           its manifest and chunk index: what a later delta starts from
+ *     <root>/releases/.old-<artifactId>/            a version that is being removed
+ *     <root>/.former -> releases/<artifactId>       the version that the switch under way has left
  *     <state>/slots/<artifactId>.json               the slot record
  */
 import { join } from 'node:path';
@@ -22,10 +24,14 @@ export interface DirectoryLayout {
   readonly releases: string;
   readonly current: string;
   readonly previous: string;
+  /** The version that was left by the switch under way: becomes `previous` at its commit. */
+  readonly former: string;
   /** A complete version. */
   release(slot: string): string;
   /** The version while it is written. */
   staging(slot: string): string;
+  /** A version that is being removed: never selectable again. */
+  condemned(slot: string): string;
   /** Manifest and index of the version, kept beside it. */
   meta(slot: string): string;
   manifestFile(slot: string): string;
@@ -41,8 +47,10 @@ export function directoryLayout(root: string): DirectoryLayout {
     releases,
     current: join(root, 'current'),
     previous: join(root, 'previous'),
+    former: join(root, '.former'),
     release: (slot) => join(releases, slot),
     staging: (slot) => join(releases, `.tmp-${slot}`),
+    condemned: (slot) => join(releases, `.old-${slot}`),
     meta,
     manifestFile: (slot) => join(meta(slot), 'manifest.json'),
     indexFile: (slot) => join(meta(slot), 'chunks.index'),
@@ -58,4 +66,18 @@ export function linkTarget(slot: string): string {
 export function slotOfLink(target: string): string | null {
   const match = /^(?:\.\/)?releases\/([0-9a-f]{64})\/?$/.exec(target);
   return match?.[1] ?? null;
+}
+
+/** What an entry of `releases/` is: ours by its name, or `foreign`, which is left alone. */
+export function classifyEntry(name: string): {
+  readonly kind: 'release' | 'staging' | 'meta' | 'condemned' | 'foreign';
+  readonly slot: string;
+} {
+  const match = /^(\.tmp-|\.meta-|\.old-)?([0-9a-f]{64})$/.exec(name);
+  const slot = match?.[2];
+  if (slot === undefined) return { kind: 'foreign', slot: '' };
+  const prefix = match?.[1];
+  if (prefix === '.tmp-') return { kind: 'staging', slot };
+  if (prefix === '.meta-') return { kind: 'meta', slot };
+  return prefix === '.old-' ? { kind: 'condemned', slot } : { kind: 'release', slot };
 }

@@ -4,6 +4,8 @@ export interface SourceDescription {
   /** As configured, with the query and user part removed: for reports and messages. */
   readonly url: string;
   readonly kind: 'http' | 'file';
+  /** False once the source was seen to send the whole file for every range: then few, long ranges are asked for. */
+  readonly ranged: boolean;
 }
 
 /** One place that has the whole bundle file. */

@@ -1,0 +1,51 @@
+/** The manifest and the chunk index that are kept beside a slot (`releases/.meta-<artifactId>`). */
+import { createHash } from 'node:crypto';
+import * as v from 'valibot';
+import { readFile } from '#/agent/adapters/durable.ts';
+import type { FilePort } from '#/agent/ports.ts';
+import { INDEX_MAX_BYTES } from '#/bundle/chunk-index.ts';
+import { MANIFEST_MAX_BYTES, type Manifest, manifestSchema } from '#/bundle/manifest.ts';
+import { parseStrictJson } from '#/bundle/strict-json.ts';
+import { isProblem } from '#/protocol/errors.ts';
+import type { DirectoryLayout } from './layout.ts';
+
+/** The manifest of a slot, checked against the slot's name; null when it is not there or is not that manifest. */
+export async function readSlotManifest(
+  files: FilePort,
+  layout: DirectoryLayout,
+  slot: string,
+): Promise<Manifest | null> {
+  const bytes = await readKept(files, layout.manifestFile(slot), MANIFEST_MAX_BYTES);
+  if (bytes === null || sha256(bytes) !== slot) return null;
+  // Its digest is the artifact id, so it is the manifest that was verified when the slot was written.
+  return v.parse(manifestSchema, parseStrictJson(bytes, { maxBytes: MANIFEST_MAX_BYTES }));
+}
+
+/** The raw chunk index of a slot, checked against its manifest; null when it is not there or damaged. */
+export async function readSlotIndex(
+  files: FilePort,
+  layout: DirectoryLayout,
+  slot: string,
+  manifest: Manifest,
+): Promise<Uint8Array | null> {
+  const bytes = await readKept(files, layout.indexFile(slot), INDEX_MAX_BYTES);
+  return bytes === null || sha256(bytes) !== manifest.index.sha256 ? null : bytes;
+}
+
+async function readKept(
+  files: FilePort,
+  path: string,
+  limitBytes: number,
+): Promise<Uint8Array | null> {
+  try {
+    return await readFile(files, path, limitBytes);
+  } catch (error) {
+    // Without it the next update is larger, not wrong.
+    if (isProblem(error, 'E_STATE', 'E_IO')) return null;
+    throw error;
+  }
+}
+
+function sha256(bytes: Uint8Array): string {
+  return createHash('sha256').update(bytes).digest('hex');
+}
