@@ -1,69 +1,64 @@
 /**
- * The deny-list: artifacts that this host rolled back and does not try again on its own (I7, F55). It survives rollbacks
- * and new agents. Format: docs/specs/durable-state.md, section 7.
+ * The deny-list: artifacts that this host rolled back and does not try again on its own (I7, F55). It survives rollbacks,
+ * new agents and a lost journal. Format: docs/specs/durable-state.md, section 7.
  */
 import * as v from 'valibot';
-import { artifactId, type ArtifactId } from '#/protocol/ids.ts';
+import type { DenyEntry } from '#/agent/core/effect.ts';
 import type { FilePort } from '#/agent/ports.ts';
+import { errors, type ErrorCode } from '#/protocol/errors.ts';
+import { artifactId, type ArtifactId } from '#/protocol/ids.ts';
 import { stateFile, type StateFormat } from './state-file.ts';
 
 /** Beyond this the entry that was denied longest ago goes; control remembers its failed rollouts too. */
 export const MAX_DENIED = 256;
 
-const entry = v.object({
-  artifactId,
-  code: v.pipe(v.string(), v.maxLength(64)),
-  /** What was seen, for people. */
-  reason: v.pipe(v.string(), v.maxLength(1024)),
-  /** How often it was denied. */
-  count: v.pipe(v.number(), v.safeInteger(), v.minValue(1)),
-  /** An offer with a higher retry generation clears the entry. */
-  retryGeneration: v.pipe(v.number(), v.safeInteger(), v.minValue(0)),
-  /** Host clock, milliseconds since 1970. */
-  at: v.pipe(v.number(), v.safeInteger()),
-});
-export type DeniedEntry = v.InferOutput<typeof entry>;
-
-const format: StateFormat<readonly DeniedEntry[]> = {
+const count = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
+const format: StateFormat<readonly DenyEntry[]> = {
   kind: 'denylist',
   version: 1,
   limitBytes: 1024 * 1024,
-  schema: v.pipe(v.array(entry), v.maxLength(MAX_DENIED)),
+  schema: v.pipe(
+    v.array(
+      v.object({
+        artifactId,
+        code: v.custom<ErrorCode>((input) => typeof input === 'string' && input in errors),
+        message: v.pipe(v.string(), v.maxLength(4096)),
+        retryGeneration: count,
+        count,
+        atWallMs: v.pipe(v.number(), v.safeInteger()),
+      }),
+    ),
+    v.maxLength(MAX_DENIED),
+  ),
 };
 
 export interface DenyList {
-  /** Oldest first. */
-  entries(): readonly DeniedEntry[];
-  find(artifact: ArtifactId): DeniedEntry | null;
-  /** Adds or renews the entry of `denied.artifactId`; durable on return. Repeating the same call changes nothing. */
-  deny(denied: Omit<DeniedEntry, 'count'>): Promise<void>;
-  /** Removes the entry; durable on return. */
-  clear(artifact: ArtifactId): Promise<void>;
+  /** The entry denied longest ago first. */
+  entries(): readonly DenyEntry[];
+  /** Adds the entry, or replaces the one of its artifact; durable on return. */
+  put(entry: DenyEntry): Promise<void>;
+  /** Removes the entry of an artifact; durable on return. None is fine. */
+  remove(artifact: ArtifactId): Promise<void>;
 }
 
 /** Reads the deny-list at `path`. E_STATE when it is damaged. */
 export async function openDenyList(files: FilePort, path: string): Promise<DenyList> {
   const file = stateFile(files, path, format);
   let entries = (await file.read()) ?? [];
-  const find = (artifact: ArtifactId): DeniedEntry | null =>
-    entries.find((candidate) => candidate.artifactId === artifact) ?? null;
-  const save = async (next: readonly DeniedEntry[]): Promise<void> => {
+  const save = async (next: readonly DenyEntry[]): Promise<void> => {
     await file.write(next);
     entries = next;
   };
+  const others = (artifact: ArtifactId): readonly DenyEntry[] =>
+    entries.filter((entry) => entry.artifactId !== artifact);
   return {
     entries: () => entries,
-    find,
-    async deny(denied) {
-      const before = find(denied.artifactId);
-      if (before !== null && before.at === denied.at && before.code === denied.code) return;
-      const others = entries.filter((other) => other.artifactId !== denied.artifactId);
-      const next = [...others, { ...denied, count: (before?.count ?? 0) + 1 }];
-      await save(next.slice(-MAX_DENIED));
+    async put(entry) {
+      // Written even when it is there already: an earlier write may have failed after its rename.
+      await save([...others(entry.artifactId), entry].slice(-MAX_DENIED));
     },
-    async clear(artifact) {
-      if (find(artifact) === null) return;
-      await save(entries.filter((other) => other.artifactId !== artifact));
+    async remove(artifact) {
+      await save(others(artifact));
     },
   };
 }
