@@ -5,41 +5,12 @@
  * Every method may throw a Problem (protocol/errors.ts); anything else that is thrown is a bug and ends the process.
  * Every method is idempotent: after a crash it is called again with the same arguments.
  */
+import type { Facts, SlotId, SlotRecord, SlotStatus } from '#/agent/core/facts.ts';
 import type { HealthCheck, Manifest } from '#/bundle/manifest.ts';
 import type { ArtifactId, GroupName, HostId, RolloutId } from '#/protocol/ids.ts';
 import type { Assignment, Envelope } from '#/protocol/documents.ts';
 
-/** Directories: the artifact id. Partitions: 'a' or 'b'. */
-export type SlotId = string;
-
-export type SlotStatus = 'empty' | 'writing' | 'written' | 'verified' | 'trial' | 'good' | 'bad';
-
-export interface SlotRecord {
-  readonly slot: SlotId;
-  readonly status: SlotStatus;
-  readonly artifactId: ArtifactId | null;
-  readonly version: string | null;
-  readonly release: number | null;
-  /** Why it is bad. */
-  readonly reason: string | null;
-}
-
-/** What the host runs and holds, read from reality; the journal explains, this decides. */
-export interface Facts {
-  readonly bootId: string;
-  /** The slot that is live: where `current` points, or the partition of the running root. Null before the first install. */
-  readonly live: SlotId | null;
-  /** The artifact in the live slot, from its record, checked against the slot. */
-  readonly liveArtifact: ArtifactId | null;
-  /** The version whose processes run: 'mixed' when units or processes of several versions run, null when none does. */
-  readonly active: ArtifactId | 'mixed' | null;
-  readonly slots: readonly SlotRecord[];
-  /** Partitions: what the boot loader will do next. Directories: default = live, trial null. */
-  readonly boot: {
-    readonly defaultSlot: SlotId | null;
-    readonly trial: { readonly slot: SlotId; readonly triesLeft: number } | null;
-  };
-}
+export type { Facts, SlotId, SlotRecord, SlotStatus };
 
 /** A version that passed every check of the verification order up to its manifest (docs/specs/trust.md). */
 export interface Offer {
@@ -170,8 +141,11 @@ export interface BootControl {
   switchTo(slot: SlotId): Promise<'switched' | 'reboot-requested'>;
   /** Makes `slot` the default for ever, and reads that back (D11, P12). */
   commit(slot: SlotId): Promise<void>;
-  /** D14, P14: `slot` is the default again, `bad` cannot be chosen. */
-  rollBackTo(slot: SlotId, bad: SlotId | null): Promise<'switched' | 'reboot-requested'>;
+  /**
+   * D14, P14: `slot` is the default again, `bad` cannot be chosen. Null: nothing was live before the switch (the first
+   * install failed), nothing is live after. 'switched' when no reboot is needed, also because `slot` runs already.
+   */
+  rollBackTo(slot: SlotId | null, bad: SlotId | null): Promise<'switched' | 'reboot-requested'>;
 }
 
 /** Starts and stops what runs from a slot. A no-op for partitions (the reboot did it). */
@@ -179,6 +153,8 @@ export interface Activator {
   observe(): Promise<Facts['active']>;
   /** Whatever ran before is stopped, the version in `slot` runs when this returns. */
   activate(slot: SlotId, artifactId: ArtifactId, manifest: Manifest): Promise<void>;
+  /** Whatever runs is stopped, nothing runs when this returns (a first install was taken back). */
+  deactivate(): Promise<void>;
 }
 
 export interface ProbeResult {

@@ -385,6 +385,31 @@ export const errors = {
     doc: 'The pin was taken back before the switch.',
     act: 'Nothing to do.',
   },
+  E_ADRIFT: {
+    ...damaged,
+    doc: 'The host runs neither the version before the attempt nor the one that was tried.',
+    act: 'Find out who changed it; `agent clear` lets the agent take the host as it is.',
+  },
+  E_REWOUND: {
+    ...refused,
+    doc: 'The host was put back to an old snapshot in the middle of an attempt.',
+    act: 'Nothing to do; the pin is taken up anew.',
+  },
+  E_NOT_ATTEMPTED: {
+    ...unavailable,
+    doc: 'The boot loader did not try the armed slot; the version itself was not judged.',
+    act: 'It is tried once more; if it repeats, look at the firmware and the boot loader.',
+  },
+  E_REBOOT: {
+    ...unavailable,
+    doc: 'The host did not reboot when it was asked to.',
+    act: 'Find out what blocks the reboot, then retry.',
+  },
+  E_ONE_WAY: {
+    ...damaged,
+    doc: 'The version changed data that the one before it cannot read, so the host was not rolled back.',
+    act: 'Look at the host: repair the version forward, or restore the data first.',
+  },
   E_WINDOW_CLOSED: {
     ...unavailable,
     doc: 'No maintenance window is open.',
