@@ -2,8 +2,12 @@
  * The manifest: the signed description of one version. The sha256 of its canonical bytes is the artifact id.
  * Format: docs/specs/bundle-format.md, section 2.
  */
+import { createHash } from 'node:crypto';
 import * as v from 'valibot';
-import { name, sha256Hex, versionText } from '#/protocol/ids.ts';
+import { canonicalDocument } from '#/bundle/canonical.ts';
+import { parseStrictJson } from '#/bundle/strict-json.ts';
+import { Problem } from '#/protocol/errors.ts';
+import { type ArtifactId, name, sha256Hex, versionText } from '#/protocol/ids.ts';
 
 export const MANIFEST_SCHEMA = 'switchback.manifest/1';
 /** Larger manifests are refused before they are parsed. */
@@ -92,6 +96,7 @@ const payloadCommon = {
   chunker: v.picklist(['acdc-32k', 'fastcdc-16k']),
   /** Bytes of content: the image's size, or the sum of all file sizes of the tree. */
   sizeBytes: bytes,
+  /** Pieces of the payload: chunks, each time they are used, and holes. */
   chunkCount: count(16 * 1024 * 1024),
 };
 export const payload = v.variant('kind', [
@@ -110,6 +115,10 @@ export const payload = v.variant('kind', [
     treeSha256: sha256Hex,
     /** Octal mode bits that entries may have beyond 0777; absent means none. */
     allowSetuid: v.optional(v.boolean()),
+    /** Paths may differ only in case. */
+    allowCaseCollisions: v.optional(v.boolean()),
+    /** Links may be absolute, seen from the root of the tree: for trees that are used as a root directory. */
+    allowAbsoluteLinks: v.optional(v.boolean()),
   }),
 ]);
 
@@ -127,6 +136,7 @@ export const manifestSchema = v.strictObject({
   minAgent: count(Number.MAX_SAFE_INTEGER),
   /** Oldest running release from which this can be installed; 0 = any. */
   minFrom: count(Number.MAX_SAFE_INTEGER),
+  /** The raw index, before it is compressed into chunks.index. */
   index: v.strictObject({ sha256: sha256Hex, sizeBytes: bytes }),
   /** Length of chunks.data. */
   dataBytes: bytes,
@@ -141,3 +151,46 @@ export type Payload = v.InferOutput<typeof payload>;
 export type HealthCheck = v.InferOutput<typeof healthCheck>;
 export type TrialRules = v.InferOutput<typeof trialRules>;
 export type Activation = v.InferOutput<typeof activation>;
+
+/** The name of a version: sha256 of its manifest's bytes, 64 hex digits. */
+export function artifactIdOf(manifestBytes: Uint8Array): ArtifactId {
+  return createHash('sha256').update(manifestBytes).digest('hex') as ArtifactId;
+}
+
+/** The canonical bytes of a manifest. Throws E_SCHEMA or E_SIZE when it is not one. */
+export function encodeManifest(manifest: Manifest): Uint8Array {
+  return canonicalDocument(checkManifest(manifest));
+}
+
+/**
+ * The manifest in `bytes`, which are verified or will be compared with a pinned artifact id. Throws E_TOOBIG, E_PARSE,
+ * E_CANON (not strict JSON, not its canonical form), E_SCHEMA (message names the field), E_SIZE (sums over 2^53; C14).
+ */
+export function parseManifest(bytes: Uint8Array): Manifest {
+  const manifest = checkManifest(parseStrictJson(bytes, { maxBytes: MANIFEST_MAX_BYTES }));
+  if (Buffer.compare(canonicalDocument(manifest), bytes) !== 0) {
+    throw new Problem('E_CANON', 'manifest is not in its canonical form');
+  }
+  return manifest;
+}
+
+function checkManifest(value: unknown): Manifest {
+  const result = v.safeParse(manifestSchema, value);
+  if (!result.success) {
+    const issue = result.issues[0];
+    throw new Problem(
+      'E_SCHEMA',
+      `manifest: ${v.getDotPath(issue) ?? 'document'}: ${issue.message}`,
+    );
+  }
+  const manifest = result.output;
+  const names = new Set(manifest.payloads.map((described) => described.name));
+  if (names.size !== manifest.payloads.length) {
+    throw new Problem('E_SCHEMA', 'manifest: payloads: two payloads have one name');
+  }
+  const sum = manifest.payloads.reduce((total, described) => total + described.sizeBytes, 0);
+  if (!Number.isSafeInteger(sum) || !Number.isSafeInteger(sum + manifest.dataBytes)) {
+    throw new Problem('E_SIZE', 'manifest: sizes sum up to 2^53 bytes or more');
+  }
+  return manifest;
+}
