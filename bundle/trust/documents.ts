@@ -1,0 +1,120 @@
+/**
+ * Documents of the `policy` role, and the names of targets and roles. The targets of a policy role are small JSON files;
+ * what stands here is checked after their signatures. Formats: docs/specs/trust.md, section 7.
+ */
+import * as v from 'valibot';
+import { artifactId, name, sha256Hex } from '#/protocol/ids.ts';
+import type { ArtifactRef } from '#/protocol/documents.ts';
+import { type JsonValue, Problem } from '#/protocol/errors.ts';
+import { parseStrictJson } from '../strict-json.ts';
+
+/** Documents of the policy and group roles are small; larger ones are refused before they are fetched. */
+export const DOCUMENT_MAX_BYTES = 256 * 1024;
+
+const release = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
+const entriesMax = 4096;
+
+/** `policy/floors.json`: the lowest release that may be installed, per class. */
+export const floorsDocument = v.strictObject({
+  schema: v.literal('switchback.floors/1'),
+  floors: v.pipe(v.array(v.strictObject({ class: name, release })), v.maxLength(entriesMax)),
+});
+export type FloorsDocument = v.InferOutput<typeof floorsDocument>;
+
+/** `policy/revoked.json`: what is never to be used again. */
+export const revokedDocument = v.strictObject({
+  schema: v.literal('switchback.revoked/1'),
+  artifacts: v.pipe(v.array(artifactId), v.maxLength(entriesMax)),
+  keyIds: v.pipe(v.array(sha256Hex), v.maxLength(entriesMax)),
+});
+export type RevokedDocument = v.InferOutput<typeof revokedDocument>;
+
+/** `policy/builders.json`: whose signatures a manifest needs, per class; `*` stands for classes that are not listed. */
+export const buildersDocument = v.strictObject({
+  schema: v.literal('switchback.builders/1'),
+  classes: v.pipe(
+    v.array(
+      v.strictObject({
+        class: v.union([v.literal('*'), name]),
+        threshold: v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(16)),
+        /** Ed25519 public keys, 64 lower-case hex digits. */
+        keys: v.pipe(v.array(sha256Hex), v.minLength(1), v.maxLength(64)),
+      }),
+    ),
+    v.maxLength(entriesMax),
+  ),
+});
+export type BuildersDocument = v.InferOutput<typeof buildersDocument>;
+
+/** Custom data of an image target. Further fields may follow. */
+export const imageCustom = v.looseObject({
+  artifactId,
+  class: name,
+  arch: v.picklist(['amd64', 'arm64', 'any']),
+  release: v.pipe(v.number(), v.safeInteger(), v.minValue(1)),
+  minAgent: release,
+});
+export type ImageCustom = v.InferOutput<typeof imageCustom>;
+
+export const FLOORS_PATH = 'policy/floors.json';
+export const REVOKED_PATH = 'policy/revoked.json';
+export const BUILDERS_PATH = 'policy/builders.json';
+
+/** Target path of a group's pin. */
+export function desiredPath(group: string): string {
+  return `groups/${group}/desired.json`;
+}
+
+/** Target path of the pin of one host, which goes before the pin of its group. */
+export function hostDesiredPath(group: string, host: string): string {
+  return `groups/${group}/host-${host}.json`;
+}
+
+/** Target path of a manifest. */
+export function manifestPath(ref: Pick<ArtifactRef, 'class' | 'version' | 'artifactId'>): string {
+  return `images/${ref.class}/${ref.version}/${ref.artifactId}.manifest.json`;
+}
+
+/** Target path of the DSSE envelope over the same manifest. */
+export function manifestEnvelopePath(
+  ref: Pick<ArtifactRef, 'class' | 'version' | 'artifactId'>,
+): string {
+  return `images/${ref.class}/${ref.version}/${ref.artifactId}.manifest.dsse.json`;
+}
+
+export const POLICY_ROLE = 'policy';
+
+/** The role that alone may pin hosts of the group. */
+export function groupRole(group: string): string {
+  return `grp-${group}`;
+}
+
+/** The role that alone may release images of the class. */
+export function imageRole(imageClass: string): string {
+  return `img-${imageClass}`;
+}
+
+/** A signed JSON document of a schema. @throws Problem E_TOOBIG, E_PARSE, E_CANON, E_SCHEMA */
+export function readDocument<T>(
+  what: string,
+  schema: v.GenericSchema<unknown, T>,
+  bytes: Uint8Array,
+  maxBytes: number = DOCUMENT_MAX_BYTES,
+): T {
+  return checkShape(what, schema, parseStrictJson(bytes, { maxBytes }));
+}
+
+/** The value if it has the shape. @throws Problem E_SCHEMA that names the field */
+export function checkShape<T>(
+  what: string,
+  schema: v.GenericSchema<unknown, T>,
+  value: JsonValue | undefined,
+): T {
+  const result = v.safeParse(schema, value);
+  if (result.success) return result.output;
+  const issue = result.issues[0];
+  const field = v.getDotPath(issue);
+  throw new Problem('E_SCHEMA', `${what}${field === null ? '' : `: ${field}`}: ${issue.message}`, {
+    field,
+  });
+}
