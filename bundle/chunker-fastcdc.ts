@@ -14,6 +14,8 @@ export const fastcdcLimits: ChunkLimits = {
 const MASK_BELOW_AVERAGE = 0xffff_0000 | 0;
 const MASK_ABOVE_AVERAGE = 0xfff0_0000 | 0;
 
+const WINDOW_BYTES = 32;
+
 const gear: Int32Array = gearTable();
 
 /** Entry i: the first four bytes, little-endian, of sha256("switchback gear" and the byte i). */
@@ -32,20 +34,46 @@ export const findFastcdcPiece: FindPiece = (bytes, from, to, isEnd) => {
 };
 
 function cutPoint(bytes: Uint8Array, from: number, available: number): number {
-  if (available <= fastcdcLimits.minBytes) return available;
-  const normal = from + Math.min(available, fastcdcLimits.averageBytes);
-  const end = from + available;
+  const { minBytes, averageBytes } = fastcdcLimits;
+  if (available <= minBytes) return available;
+  const normal = from + Math.min(available, averageBytes);
+  const early = scan(bytes, from + minBytes, normal, 0, MASK_BELOW_AVERAGE);
+  if (early !== 0) return early - from;
+  if (available <= averageBytes) return available;
+  const late = scan(bytes, normal, from + available, windowHash(bytes, normal), MASK_ABOVE_AVERAGE);
+  return late === 0 ? available : late - from;
+}
+
+/** The hash in front of `at`: bytes farther back than the window have been shifted out. */
+function windowHash(bytes: Uint8Array, at: number): number {
   let hash = 0;
-  let at = from + fastcdcLimits.minBytes;
-  for (; at < normal; at += 1) {
-    hash = ((hash << 1) + (gear[bytes[at] as number] as number)) | 0;
-    if ((hash & MASK_BELOW_AVERAGE) === 0) return at + 1 - from;
+  for (let i = at - WINDOW_BYTES; i < at; i += 1) {
+    hash = ((hash << 1) + (gear[bytes[i] as number] as number)) | 0;
   }
-  for (; at < end; at += 1) {
-    hash = ((hash << 1) + (gear[bytes[at] as number] as number)) | 0;
-    if ((hash & MASK_ABOVE_AVERAGE) === 0) return at + 1 - from;
+  return hash;
+}
+
+/** Where the first byte after a cut is, 0 when there is none; four bytes a turn, which is half as long as one. */
+function scan(bytes: Uint8Array, from: number, to: number, before: number, mask: number): number {
+  const table = gear;
+  const last = to - 3;
+  let d = before;
+  let at = from;
+  for (; at < last; at += 4) {
+    const a = ((d << 1) + (table[bytes[at] as number] as number)) | 0;
+    const b = ((a << 1) + (table[bytes[at + 1] as number] as number)) | 0;
+    const c = ((b << 1) + (table[bytes[at + 2] as number] as number)) | 0;
+    d = ((c << 1) + (table[bytes[at + 3] as number] as number)) | 0;
+    if ((a & mask) === 0) return at + 1;
+    if ((b & mask) === 0) return at + 2;
+    if ((c & mask) === 0) return at + 3;
+    if ((d & mask) === 0) return at + 4;
   }
-  return available;
+  for (; at < to; at += 1) {
+    d = ((d << 1) + (table[bytes[at] as number] as number)) | 0;
+    if ((d & mask) === 0) return at + 1;
+  }
+  return 0;
 }
 
 function isZero(bytes: Uint8Array, from: number, to: number): boolean {
