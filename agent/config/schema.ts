@@ -357,12 +357,29 @@ export const settingsSchema = v.strictObject({
       v.pipe(text(4096), v.description('process: where it runs, `{slot}` is the version.')),
       '{slot}',
     ),
+    logFile: v.optional(
+      v.pipe(
+        path,
+        v.description(
+          'process: where its output goes. Default: `log/service.log` in the state directory.',
+        ),
+      ),
+    ),
     logMaxBytes: v.optional(
       v.pipe(
         whole(4096, 2 ** 32),
         v.description('process: its output is kept up to twice this size.'),
       ),
       4 * 1024 * 1024,
+    ),
+    stopWithAgent: v.optional(
+      v.pipe(
+        v.boolean(),
+        v.description(
+          'process: stopped when the agent ends. Otherwise it runs on, and the next agent adopts it.',
+        ),
+      ),
+      false,
     ),
     restartMaxDelayMs: v.optional(
       v.pipe(

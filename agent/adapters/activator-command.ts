@@ -1,0 +1,76 @@
+/** Versions that commands start and stop, for example an init script or a container engine. */
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { must, Problem } from '#/protocol/errors.ts';
+import {
+  expandSlot,
+  single,
+  type ActivatorOptions,
+  type Starter,
+  type Version,
+} from './activator-contract.ts';
+import { describeExit } from './exec.ts';
+import { findByEnvironment, environmentOf } from './processes.ts';
+
+/** Between SIGTERM and SIGKILL for a command that runs over its limit. */
+const KILL_GRACE_MS = 2_000;
+/** Variables of the services that a command leaves running. */
+const OWNER = 'SWITCHBACK_COMMAND_OF';
+const ARTIFACT = 'SWITCHBACK_ARTIFACT';
+
+/** The starter of kind `command`. */
+export function commandStarter(options: ActivatorOptions): Starter {
+  const run = async (
+    what: 'start' | 'stop',
+    argv: readonly string[],
+    version: Version,
+    timeoutMs: number,
+  ): Promise<void> => {
+    mkdirSync(options.runDirectory, { recursive: true, mode: 0o700 });
+    const result = await options.exec.run({
+      argv: expandSlot(argv, version.path),
+      timeoutMs,
+      killGraceMs: KILL_GRACE_MS,
+      cwd: version.path,
+      environment: {
+        ...options.settings.environment,
+        SWITCHBACK_SLOT: version.slot,
+        ...(what === 'start'
+          ? { [ARTIFACT]: version.artifactId, [OWNER]: options.runDirectory }
+          : {}),
+      },
+      // What `start` leaves running is the service.
+      leftovers: what === 'start' ? 'keep' : 'kill',
+      outputFile: join(options.runDirectory, `${what}.log`),
+    });
+    if (result.ended === 'exit' && result.code === 0) return;
+    throw new Problem('E_ACTIVATION', `${what} command ${argv[0]}: ${describeExit(result)}`, {
+      slot: version.slot,
+      code: result.code,
+    });
+  };
+  const stop = async (version: Version): Promise<void> => {
+    const { activation } = version;
+    if (activation.kind !== 'command' || activation.stop === undefined) return;
+    await run('stop', activation.stop, version, activation.timeoutMs);
+  };
+  return {
+    async start(version, before) {
+      must(version.activation.kind === 'command', 'the command starter gets versions of its kind');
+      // Idempotent: a start that was cut off is stopped like a version that runs.
+      if (before?.activation.kind === 'command') await stop(before);
+      else await stop(version);
+      await run('start', version.activation.start, version, version.activation.timeoutMs);
+      return {};
+    },
+    stop,
+    running(_live, before) {
+      const marked = findByEnvironment(OWNER, options.runDirectory).map(
+        ({ pid }) => environmentOf(pid).get(ARTIFACT) ?? '',
+      );
+      if (marked.length > 0) return Promise.resolve(single(marked.filter((one) => one !== '')));
+      // The service may run elsewhere (a container engine): what was started in this boot is taken to run.
+      return Promise.resolve(before?.activation.kind === 'command' ? before.artifactId : null);
+    },
+  };
+}

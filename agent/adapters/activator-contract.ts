@@ -1,0 +1,70 @@
+/** What the ways of starting a version have in common. */
+import type { Activation, Manifest } from '#/bundle/manifest.ts';
+import type { ArtifactId } from '#/protocol/ids.ts';
+import type { Settings } from '#/agent/config.ts';
+import type { Facts, SlotId } from '#/agent/ports.ts';
+import type { Exec } from './exec.ts';
+import type { SupervisorEvent } from './supervisor.ts';
+
+/** A version with all that is needed to start it. */
+export interface Version {
+  readonly slot: SlotId;
+  readonly artifactId: ArtifactId;
+  /** Absolute directory of the version. */
+  readonly path: string;
+  readonly activation: Activation;
+}
+
+/** What was started last. */
+export interface ActiveRecord extends Version {
+  readonly v: 1;
+  readonly bootId: string;
+  /** units: the invocation of each unit that was started. */
+  readonly invocations: Readonly<Record<string, string>>;
+}
+
+/** One way of starting versions. */
+export interface Starter {
+  /** The version runs when this returns; `before` is what was started last. Returns invocations to remember. */
+  start(version: Version, before: ActiveRecord | null): Promise<Readonly<Record<string, string>>>;
+  /** Nothing of it runs when this returns. */
+  stop(before: ActiveRecord): Promise<void>;
+  /** Versions that run now. */
+  running(live: Version | null, before: ActiveRecord | null): Promise<Facts['active']>;
+  /** Looks after a version that was started before this agent, if it is one to look after. */
+  resume?(version: Version): Promise<void>;
+  /** The agent ends; what runs stays. */
+  detach?(): void;
+}
+
+export interface ActivatorOptions {
+  readonly settings: Settings['activation'];
+  readonly runDirectory: string;
+  readonly stateDirectory: string;
+  /** Absolute directory of a version, and the link to the live one. */
+  readonly slotPath: (slot: SlotId) => string;
+  readonly currentLink: string;
+  /** The live version with its manifest, read from the slot; null before the first install. */
+  readonly live: () => Promise<{
+    readonly slot: SlotId;
+    readonly artifactId: ArtifactId;
+    readonly manifest: Manifest;
+  } | null>;
+  readonly exec: Exec;
+  readonly bootId: string;
+  readonly onEvent: (event: SupervisorEvent) => void;
+  /** For tests. */
+  readonly systemctl?: string;
+}
+
+/** Replaces `{slot}` in each argument by the directory of the version. */
+export function expandSlot(argv: readonly string[], path: string): readonly string[] {
+  return argv.map((argument) => argument.replaceAll('{slot}', path));
+}
+
+/** Artifacts as the fact `active`. */
+export function single(artifacts: readonly string[]): Facts['active'] {
+  const distinct = [...new Set(artifacts)];
+  if (distinct.length > 1) return 'mixed';
+  return (distinct[0] as ArtifactId | undefined) ?? null;
+}

@@ -1,0 +1,153 @@
+/**
+ * Starts and stops what runs from a version (D9, D14): the way is chosen by the manifest or by the host's settings. The record
+ * `active.json` in the run directory says what was started last in this boot; processes themselves are asked first.
+ */
+import { readFileSync, renameSync, writeFileSync, mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import * as v from 'valibot';
+import {
+  activation as activationSchema,
+  type Activation,
+  type Manifest,
+} from '#/bundle/manifest.ts';
+import { Problem } from '#/protocol/errors.ts';
+import { artifactId as artifactIdSchema, type ArtifactId } from '#/protocol/ids.ts';
+import type { Settings } from '#/agent/config.ts';
+import type { Activator, SlotId } from '#/agent/ports.ts';
+import { commandStarter } from './activator-command.ts';
+import { processStarter } from './activator-process.ts';
+import { unitStarter } from './activator-units.ts';
+import {
+  single,
+  type ActivatorOptions,
+  type ActiveRecord,
+  type Starter,
+  type Version,
+} from './activator-contract.ts';
+
+/** The port, and what the agent's own start and end need. */
+export interface HostActivator extends Activator {
+  /** Stops what runs: nothing is live. */
+  deactivate(): Promise<void>;
+  /** At the start of the agent, when no switch is under way: the live version is looked after, or started if it does not run. */
+  resume(): Promise<void>;
+  /** At the end of the agent: services stay, or are stopped where the settings say so. */
+  close(): Promise<void>;
+  /** Starts of a supervised process after a death since it was activated; 0 for the other ways. */
+  restarts(): number;
+}
+
+const RECORD = 'active.json';
+const recordSchema = v.object({
+  v: v.literal(1),
+  bootId: v.string(),
+  slot: v.string(),
+  artifactId: artifactIdSchema,
+  path: v.string(),
+  activation: activationSchema,
+  invocations: v.record(v.string(), v.string()),
+});
+
+/** How a version is started on this host: the manifest's way unless the host has its own. E_CONFIG for half of one. */
+export function activationFor(settings: Settings['activation'], manifest: Activation): Activation {
+  const { kind, units, start, stop, timeoutMs } = settings;
+  if (kind === 'manifest') return manifest;
+  if (kind === 'none') return { kind: 'none' };
+  if (kind === 'units') return { kind: 'units', units: [...(units ?? [])] };
+  if (kind === 'process')
+    return { kind: 'process', argv: [...(start ?? [])], stopTimeoutMs: timeoutMs };
+  return {
+    kind: 'command',
+    start: [...(start ?? [])],
+    timeoutMs,
+    ...(stop === undefined ? {} : { stop: [...stop] }),
+  };
+}
+
+/** The activator of a directory host. */
+export function createActivator(options: ActivatorOptions): HostActivator {
+  const process = processStarter(options);
+  const starters = {
+    units: unitStarter(options),
+    command: commandStarter(options),
+    process,
+    none: idleStarter(),
+    reboot: idleStarter(),
+  } as const satisfies Record<Activation['kind'], Starter>;
+  const recordPath = join(options.runDirectory, RECORD);
+  const before = (): ActiveRecord | null => readRecord(recordPath, options.bootId);
+  const versionOf = (slot: SlotId, artifactId: ArtifactId, manifest: Manifest): Version => ({
+    slot,
+    artifactId,
+    path: options.slotPath(slot),
+    activation: activationFor(options.settings, manifest.activation),
+  });
+  const liveVersion = async (): Promise<Version | null> => {
+    const live = await options.live();
+    return live === null ? null : versionOf(live.slot, live.artifactId, live.manifest);
+  };
+  return {
+    async observe() {
+      const [live, last] = [await liveVersion(), before()];
+      const kind = live?.activation.kind ?? last?.activation.kind;
+      if (kind === undefined) return single(process.artifacts());
+      return await starters[kind].running(live, last);
+    },
+    async activate(slot, artifactId, manifest) {
+      const version = versionOf(slot, artifactId, manifest);
+      const last = before();
+      if (last !== null && last.activation.kind !== version.activation.kind)
+        await starters[last.activation.kind].stop(last);
+      const invocations = await starters[version.activation.kind].start(version, last);
+      writeRecord(recordPath, { v: 1, bootId: options.bootId, ...version, invocations });
+    },
+    async deactivate() {
+      const last = before();
+      if (last !== null) await starters[last.activation.kind].stop(last);
+      await process.stopAll();
+    },
+    async resume() {
+      const live = await liveVersion();
+      if (live !== null) await starters[live.activation.kind].resume?.(live);
+    },
+    async close() {
+      if (options.settings.stopWithAgent) await process.stopAll();
+      else process.detach();
+    },
+    restarts: () => process.restarts(),
+  };
+}
+
+/** For versions that nothing starts: what is live is what runs. */
+function idleStarter(): Starter {
+  return {
+    start: () => Promise.resolve({}),
+    stop: () => Promise.resolve(),
+    running: (live) => Promise.resolve(live?.artifactId ?? null),
+  };
+}
+
+function readRecord(path: string, bootId: string): ActiveRecord | null {
+  let text: string;
+  try {
+    text = readFileSync(path, 'utf8');
+  } catch (cause) {
+    if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return null;
+    throw new Problem('E_STATE', `read ${path}`, { path }, { cause });
+  }
+  let json: unknown = null;
+  try {
+    json = JSON.parse(text);
+  } catch {
+    // Torn by a crash: as if nothing had been started, and the processes say the rest.
+  }
+  const parsed = v.safeParse(recordSchema, json);
+  return parsed.success && parsed.output.bootId === bootId ? parsed.output : null;
+}
+
+/** In a directory that is gone after a reboot, when nothing runs either: no fsync. */
+function writeRecord(path: string, record: ActiveRecord): void {
+  mkdirSync(join(path, '..'), { recursive: true, mode: 0o700 });
+  writeFileSync(`${path}.tmp`, JSON.stringify(record), { mode: 0o600 });
+  renameSync(`${path}.tmp`, path);
+}
