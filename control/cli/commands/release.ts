@@ -1,0 +1,175 @@
+/** `switchback release …`: signed bundles that control may offer. */
+import { createReadStream } from 'node:fs';
+import { stat } from 'node:fs/promises';
+import { resolve } from 'node:path';
+import type { CliContext } from '#/control/cli/context.ts';
+import { addCommand, addFamily, type DescribedCommand } from '#/control/cli/describe.ts';
+import { all, findRelease, releases } from '#/control/cli/lookup.ts';
+import type { Progress } from '#/control/cli/render/progress.ts';
+import { renderFields, renderTable, type TableStyle } from '#/control/cli/render/table.ts';
+import { formatBytes, formatMoment } from '#/control/cli/render/text.ts';
+import { openSession } from '#/control/cli/session.ts';
+import { Problem } from '#/protocol/errors.ts';
+import type { ReleaseView } from '#/protocol/release.ts';
+
+export function addReleaseCommands(program: DescribedCommand, context: CliContext): void {
+  const family = addFamily(program, 'release', 'Releases: signed bundles that can be pinned.');
+  addImport(family, context);
+  addList(family, context);
+  addShow(family, context);
+  addRevoke(family, context);
+}
+
+/** The bytes of a file, told to `progress` as they go out. */
+async function* counted(
+  path: string,
+  progress: Progress,
+): AsyncGenerator<Uint8Array, void, undefined> {
+  let sentBytes = 0;
+  for await (const part of createReadStream(path, { highWaterMark: 1024 * 1024 })) {
+    const bytes = part as Uint8Array;
+    yield bytes;
+    sentBytes += bytes.byteLength;
+    progress.update(sentBytes);
+  }
+}
+
+/** Size of a bundle file. Throws E_USAGE when it is not a file. */
+async function sizeOf(path: string): Promise<number> {
+  try {
+    const found = await stat(path);
+    if (found.isFile()) return found.size;
+  } catch (cause) {
+    throw new Problem('E_USAGE', `read bundle ${path}`, { path }, { cause });
+  }
+  throw new Problem('E_USAGE', `${path} is not a file`, { path });
+}
+
+function addImport(family: DescribedCommand, context: CliContext): void {
+  const command = addCommand(
+    family,
+    'import',
+    'Upload a signed bundle; control verifies all of it.',
+  );
+  command
+    .argument('<file>', 'the bundle')
+    .explain(
+      ['switchback release import web-2.4.0.bundle'],
+      'the release, as `GET /api/v1/releases/{artifact}`',
+    )
+    .action(async (file: string) => {
+      const session = openSession(context, command);
+      const { patient } = await session.connect();
+      const path = resolve(context.cwd, file);
+      const sizeBytes = await sizeOf(path);
+      const progress = session.progress(`import ${file}`, sizeBytes);
+      let release: ReleaseView;
+      try {
+        release = await patient.call('releaseImport', {
+          body: counted(path, progress),
+          headers: { 'content-length': String(sizeBytes) },
+        });
+      } finally {
+        progress.end();
+      }
+      session.print(release, (found) => details(found, session.style));
+      session.note(`next: switchback pin GROUP ${release.version} --reason "…"`);
+    });
+}
+
+function addList(family: DescribedCommand, context: CliContext): void {
+  const command = addCommand(family, 'ls', 'List releases, newest first.');
+  command.explain(['switchback release ls'], '`[release]`; all pages').action(async () => {
+    const session = openSession(context, command);
+    const { client } = await session.connect();
+    session.print(await all(releases(client)), (found) =>
+      renderTable(
+        found,
+        [
+          { title: 'ARTIFACT', value: (release) => release.artifactId.slice(0, 12) },
+          { title: 'CLASS', value: (release) => release.class },
+          { title: 'VERSION', value: (release) => release.version },
+          { title: 'RELEASE', value: (release) => String(release.release), align: 'right' },
+          { title: 'ARCH', value: (release) => release.arch },
+          {
+            title: 'STATE',
+            value: (release) => release.state,
+            tone: (release) => (release.state === 'revoked' ? 'bad' : 'plain'),
+          },
+          { title: 'SIZE', value: (release) => formatBytes(release.sizeBytes), align: 'right' },
+          { title: 'HOSTS', value: (release) => String(release.hostsRunning), align: 'right' },
+          {
+            title: 'PINNED BY',
+            value: (release) => release.pinnedBy.join(', ') || '-',
+            flexible: true,
+          },
+        ],
+        session.style,
+        'no releases yet: switchback release import FILE',
+      ),
+    );
+  });
+}
+
+function details(release: ReleaseView, style: TableStyle): string {
+  const held =
+    release.bundleBytes === null ? 'elsewhere' : `here, ${formatBytes(release.bundleBytes)}`;
+  return renderFields(
+    [
+      ['artifact', release.artifactId],
+      [
+        'release',
+        `${release.class}/${release.version} (release ${release.release}, ${release.arch})`,
+      ],
+      [
+        'state',
+        release.revokedReason === null
+          ? release.state
+          : `${release.state}: ${release.revokedReason}`,
+        release.state === 'revoked' ? 'bad' : 'good',
+      ],
+      ['content', formatBytes(release.sizeBytes)],
+      ['bundle', held],
+      ['sources', release.sources.join(', ') || '-'],
+      ['signed by', release.signers.map((key) => key.slice(0, 16)).join(', ')],
+      ['imported', `${formatMoment(release.importedAtMs)} by ${release.importedBy}`],
+      ['hosts', String(release.hostsRunning)],
+      ['pinned by', release.pinnedBy.join(', ') || 'no group'],
+    ],
+    style,
+  );
+}
+
+function addShow(family: DescribedCommand, context: CliContext): void {
+  const command = addCommand(family, 'show', 'Show one release.');
+  command
+    .argument('<release>', 'version, class/version, or the start of the artifact id')
+    .explain(['switchback release show 2.4.0'], 'the release, as `GET /api/v1/releases/{artifact}`')
+    .action(async (text: string) => {
+      const session = openSession(context, command);
+      const { client } = await session.connect();
+      session.print(await findRelease(client, text), (found) => details(found, session.style));
+    });
+}
+
+function addRevoke(family: DescribedCommand, context: CliContext): void {
+  const command = addCommand(family, 'revoke', 'Never offer a release again; its rollouts halt.');
+  command
+    .argument('<release>', 'version, class/version, or the start of the artifact id')
+    .requiredOption('--reason <text>', 'why; everybody will see it')
+    .explain(
+      ['switchback release revoke 2.4.0 --reason "leaks descriptors"'],
+      'the release, as `GET /api/v1/releases/{artifact}`',
+    )
+    .action(async (text: string) => {
+      const session = openSession(context, command);
+      const { client } = await session.connect();
+      const { artifactId } = await findRelease(client, text);
+      const body = { reason: command.opts<{ reason: string }>().reason };
+      const revoked = await client.call('releaseRevoke', {
+        params: { artifact: artifactId },
+        body,
+      });
+      session.print(revoked, (found) => details(found, session.style));
+    });
+}

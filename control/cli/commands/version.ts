@@ -1,0 +1,24 @@
+/** `switchback version`. */
+import { readFile } from 'node:fs/promises';
+import * as v from 'valibot';
+import type { CliContext } from '#/control/cli/context.ts';
+import { addCommand, type DescribedCommand } from '#/control/cli/describe.ts';
+import { openSession } from '#/control/cli/session.ts';
+
+const packageFile = v.object({ version: v.string() });
+
+export function addVersionCommand(program: DescribedCommand, context: CliContext): void {
+  const command = addCommand(
+    program,
+    'version',
+    'Show the version of this program and its runtime.',
+  );
+  command.explain(['switchback version'], '`{version, node}`').action(async () => {
+    const text = await readFile(new URL('../../../package.json', import.meta.url), 'utf8');
+    const { version } = v.parse(packageFile, JSON.parse(text));
+    openSession(context, command).print(
+      { version, node: process.versions.node },
+      (found) => `switchback ${found.version} (node ${found.node})\n`,
+    );
+  });
+}

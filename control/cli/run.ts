@@ -1,0 +1,37 @@
+/** Runs one command line to its exit code. Never throws: every failure is told on stderr. */
+import { CommanderError } from 'commander';
+import type { CliContext } from '#/control/cli/context.ts';
+import { buildProgram } from '#/control/cli/program.ts';
+import { exitCodeOf, failureRecord, renderFailure } from '#/control/cli/render/failure.ts';
+import { painter, wantsColour } from '#/control/cli/render/text.ts';
+import { Problem } from '#/protocol/errors.ts';
+
+/** Exit code of a command that the operator ended: 128 + SIGINT, as shells have it. */
+export const EXIT_INTERRUPTED = 130;
+
+/** `args`: without the program's own name. Resolves to the exit code. */
+export async function run(args: readonly string[], context: CliContext): Promise<number> {
+  const program = buildProgram(context);
+  try {
+    await program.parseAsync([...args], { from: 'user' });
+    return context.signal.aborted ? EXIT_INTERRUPTED : 0;
+  } catch (error) {
+    if (context.signal.aborted) return EXIT_INTERRUPTED;
+    const failure = asFailure(error);
+    if (failure === null) return 0;
+    if (args.includes('--json')) context.err.write(`${JSON.stringify(failureRecord(failure))}\n`);
+    else {
+      const paint = painter(wantsColour(context.env, context.err.isTty));
+      context.err.write(renderFailure(failure, paint));
+    }
+    return exitCodeOf(failure);
+  }
+}
+
+/** null: not a failure (help or the version was asked for). Complaints of the parser become E_USAGE. */
+function asFailure(error: unknown): unknown {
+  if (!(error instanceof CommanderError)) return error;
+  if (error.exitCode === 0) return null;
+  if (error.code === 'commander.help') return new Problem('E_USAGE', 'which command? see above');
+  return new Problem('E_USAGE', error.message.replace(/^error: /, ''));
+}
