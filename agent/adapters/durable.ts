@@ -162,6 +162,17 @@ export async function removeTemporaries(
   return stale;
 }
 
+/**
+ * Before the first read of a directory of state: makes it, removes leftovers, and makes durable what is visible in it. An
+ * agent that was killed between a rename and its directory sync leaves entries that a power cut would still take back;
+ * nothing may be decided by them before this.
+ */
+export async function openDirectory(files: FilePort, path: string): Promise<void> {
+  await makeDirectory(files, path);
+  await removeTemporaries(files, path);
+  await syncDirectory(files, path);
+}
+
 /** Whole content of a file of at most `limitBytes`; null when nothing is there, E_STATE when it is larger or no file. */
 export async function readFile(
   files: FilePort,

@@ -7,15 +7,8 @@
  */
 import { crc32 } from 'node:zlib';
 import { must, Problem } from '#/protocol/errors.ts';
-import type { FileHandlePort, FilePort } from '#/agent/ports.ts';
-import {
-  appendRecord,
-  parentOf,
-  readAll,
-  replaceFile,
-  syncDirectory,
-  removeTemporaries,
-} from './durable.ts';
+import type { FilePort } from '#/agent/ports.ts';
+import { appendRecord, readAll, readFile, replaceFile } from './durable.ts';
 import { hex32 } from './state-file.ts';
 
 export const JOURNAL_VERSION = 1;
@@ -99,25 +92,36 @@ export function parseJournal(bytes: Uint8Array): JournalContent {
 }
 
 /**
- * Opens the journal at `path`, making it when missing. A bad tail is cut off, durably, before anything is appended:
- * otherwise a new record would stand behind it and never be read.
+ * Opens the journal at `path`, making it when missing; its directory was opened (durable.ts). What reads well is written
+ * anew as a whole: that cuts off a bad tail, behind which no new record would ever be read, and it makes durable what
+ * only the page cache may hold. After a failed fsync the kernel keeps showing the lost bytes as if they were there, and a
+ * record synced behind them is gone after a power cut.
  */
 export async function openJournal(
   files: FilePort,
   path: string,
   limits: JournalLimits = journalLimits,
 ): Promise<Journal> {
-  await removeTemporaries(files, parentOf(path));
   const readLimit = 2 * limits.rotateBytes + limits.recordBytes;
+  const content = parseJournal((await readFile(files, path, readLimit)) ?? new Uint8Array());
+  refuseNewer(path, content.records.at(-1));
+  const keepNewest = (records: readonly JournalRecord[]): Uint8Array => {
+    const kept: Uint8Array[] = [];
+    let keptBytes = 0;
+    for (const record of records.toReversed()) {
+      const line = encodeRecord(record);
+      // The newest record always stays, whatever its size: it is the state.
+      if (kept.length > 0 && keptBytes + line.byteLength > limits.rotateBytes / 2) break;
+      kept.unshift(line);
+      keptBytes += line.byteLength;
+    }
+    return Buffer.concat(kept);
+  };
+
+  const start = keepNewest(content.records);
+  await replaceFile(files, path, start);
   let file = await files.open(path, 'append');
-  let content: JournalContent;
-  try {
-    content = await recoverTail(files, path, file, readLimit);
-  } catch (error) {
-    await file.close().catch(() => undefined);
-    throw error;
-  }
-  let size = content.goodBytes;
+  let size = start.byteLength;
   let seq = content.records.at(-1)?.seq ?? 0;
   let isBroken = false;
 
@@ -125,19 +129,11 @@ export async function openJournal(
     parseJournal(await readAll(file, path, readLimit));
 
   const rotate = async (): Promise<void> => {
-    const kept: Uint8Array[] = [];
-    let keptBytes = 0;
-    for (const record of (await readNow()).records.toReversed()) {
-      const line = encodeRecord(record);
-      // The newest record always stays, whatever its size: it is the state.
-      if (kept.length > 0 && keptBytes + line.byteLength > limits.rotateBytes / 4) break;
-      kept.unshift(line);
-      keptBytes += line.byteLength;
-    }
-    await replaceFile(files, path, Buffer.concat(kept));
+    const kept = keepNewest((await readNow()).records);
+    await replaceFile(files, path, kept);
     await file.close();
     file = await files.open(path, 'append');
-    size = keptBytes;
+    size = kept.byteLength;
   };
 
   const write = async (record: JournalRecord): Promise<void> => {
@@ -170,22 +166,8 @@ export async function openJournal(
   };
 }
 
-async function recoverTail(
-  files: FilePort,
-  path: string,
-  file: FileHandlePort,
-  readLimit: number,
-): Promise<JournalContent> {
-  // The file may have been made just now, or by a run that was killed before this line.
-  await syncDirectory(files, parentOf(path));
-  const content = parseJournal(await readAll(file, path, readLimit));
-  const newest = content.records.at(-1);
+function refuseNewer(path: string, newest: JournalRecord | undefined): void {
   if (newest !== undefined && newest.v > JOURNAL_VERSION) {
     throw new Problem('E_STATE', `${path}: version ${newest.v} is newer than this agent`, { path });
   }
-  if (content.damage !== 'none') {
-    await file.truncate(content.goodBytes);
-    await file.sync();
-  }
-  return content;
 }

@@ -8,7 +8,7 @@ import type { FilePort } from '#/agent/ports.ts';
 import { MANIFEST_MAX_BYTES } from '#/bundle/manifest.ts';
 import { isProblem, must } from '#/protocol/errors.ts';
 import type { ArtifactId } from '#/protocol/ids.ts';
-import { makeDirectory, readFile, removeTemporaries, replaceFile } from './durable.ts';
+import { openDirectory, readFile, replaceFile } from './durable.ts';
 
 export interface ManifestStore {
   /** Durable on return. */
@@ -24,8 +24,7 @@ export async function openManifestStore(
   files: FilePort,
   directory: string,
 ): Promise<ManifestStore> {
-  await makeDirectory(files, directory);
-  await removeTemporaries(files, directory);
+  await openDirectory(files, directory);
   const pathOf = (artifact: ArtifactId): string => `${directory}/${artifact}.json`;
   const read = async (artifact: ArtifactId): Promise<Uint8Array | null> => {
     try {

@@ -6,7 +6,7 @@ import * as v from 'valibot';
 import { isProblem, Problem } from '#/protocol/errors.ts';
 import { reportEvent, terminalPhases, type ReportEvent } from '#/protocol/documents.ts';
 import type { FilePort } from '#/agent/ports.ts';
-import { makeDirectory, removeTemporaries, syncDirectory } from './durable.ts';
+import { openDirectory, syncDirectory } from './durable.ts';
 import { stateFile, type StateFormat } from './state-file.ts';
 
 /** Past this the oldest events that do not end an attempt are dropped. */
@@ -49,8 +49,7 @@ interface Held {
 
 /** Opens the outbox in `directory` (made when missing), leftovers of a crash removed. */
 export async function openOutbox(files: FilePort, directory: string): Promise<Outbox> {
-  await makeDirectory(files, directory);
-  await removeTemporaries(files, directory);
+  await openDirectory(files, directory);
   const sequenceFile = stateFile(files, `${directory}/sequence`, sequenceFormat);
   const loaded = await loadEvents(files, directory);
   let held = loaded.held;

@@ -1,0 +1,345 @@
+/**
+ * What a disk may hold after a crash. Three models, from kind to cruel:
+ *
+ * - `kill`: the process ends, the kernel lives: all that was done is there; a write may have been cut short.
+ * - `ordered`: a power cut on a file system with one ordered metadata journal (ext4 data=ordered). Directory changes
+ *   survive as a prefix; a sync of anything makes all of them before it durable. File data survives only as far as it
+ *   was synced, plus any part of what came after, in order.
+ * - `weak`: a power cut where POSIX is all that one can rely on. Each directory entry survives in any of its versions
+ *   since its directory was synced, also the two halves of a rename; each unsynced write survives whole, not at all, in
+ *   part, or as zeros, in any combination.
+ */
+import type { Image, Inode, Node } from './image.ts';
+import { applyData, type DataChange, type EntryChange, type LogEntry } from './log.ts';
+
+export type PersistenceModel = 'kill' | 'ordered' | 'weak';
+export const persistenceModels = ['kill', 'ordered', 'weak'] as const;
+
+/** A disk, and what happened on it since it last held exactly `base`. */
+export interface DiskHistory {
+  readonly base: Image;
+  readonly log: readonly LogEntry[];
+}
+
+export interface CrashState {
+  /** What programs see after the crash. */
+  readonly image: Image;
+  /** Where the next run goes on. After a power cut the image is all there is; after a kill, unsynced changes stay so. */
+  readonly history: DiskHistory;
+  /** Number of log entries before the crash. */
+  readonly cut: number;
+  /** The world at the moment of the crash: the last mark before it, or null. */
+  readonly world: unknown;
+}
+
+/** Combinations at one cut beyond this number are sampled: all old, all new, each alone, then at random by the seed. */
+export const MAX_STATES_PER_CUT = 64;
+
+interface PendingFile {
+  durable: Uint8Array;
+  pending: DataChange[];
+}
+interface PendingEntry {
+  readonly directory: Inode;
+  readonly name: string;
+  durable: Inode | null;
+  versions: (Inode | null)[];
+}
+
+/** What is durable and what is pending, as the log is walked. */
+interface Walk {
+  readonly nodes: Map<Inode, Node>;
+  readonly files: Map<Inode, PendingFile>;
+  readonly entries: Map<string, PendingEntry>;
+  /** For `ordered`: directory changes that no sync has committed yet, one element per operation. */
+  uncommitted: (readonly EntryChange[])[];
+  world: unknown;
+}
+
+/** Every crash state after the first `from` log entries of a disk; equal neighbours are left to the caller. */
+export function* crashStates(
+  { base, log }: DiskHistory,
+  model: PersistenceModel,
+  options: { readonly seed: number; readonly from?: number },
+): Generator<CrashState> {
+  const walk = startWalk(base);
+  const from = options.from ?? 0;
+  for (let cut = 0; cut <= log.length; cut += 1) {
+    const entry = cut === 0 ? null : (log[cut - 1] ?? null);
+    if (entry !== null) advance(walk, entry, model);
+    if (cut < from) continue;
+    for (const image of imagesAt(walk, model, options.seed + cut)) {
+      if (model !== 'kill') {
+        yield { image, history: { base: image, log: [] }, cut, world: walk.world };
+        continue;
+      }
+      const done = log.slice(0, cut);
+      yield { image, history: { base, log: done }, cut, world: walk.world };
+    }
+    const torn = model === 'kill' ? tornWrite(entry) : null;
+    if (torn !== null) {
+      const history = { base, log: [...log.slice(0, cut - 1), torn] };
+      yield { image: replay(history), history, cut, world: walk.world };
+    }
+  }
+}
+
+/** The disk as programs see it after a history. */
+export function replay({ base, log }: DiskHistory): Image {
+  const walk = startWalk(base);
+  for (const entry of log) advance(walk, entry, 'kill');
+  for (const image of imagesAt(walk, 'kill', 0)) return image;
+  throw new Error('a history has exactly one live image');
+}
+
+/** A write that the kill cut short. */
+function tornWrite(entry: LogEntry | null): DataChange | null {
+  return entry?.do === 'write' && entry.bytes.byteLength > 1 ? half(entry) : null;
+}
+
+function startWalk(start: Image): Walk {
+  const walk: Walk = {
+    nodes: new Map(start.nodes),
+    files: new Map(),
+    entries: new Map(),
+    uncommitted: [],
+    world: null,
+  };
+  for (const [inode, node] of start.nodes) {
+    if (node.kind === 'file') walk.files.set(inode, { durable: node.bytes, pending: [] });
+  }
+  for (const [directory, map] of start.entries) {
+    for (const [name, inode] of map) entryOf(walk, directory, name).durable = inode;
+  }
+  return walk;
+}
+
+function entryOf(walk: Walk, directory: Inode, name: string): PendingEntry {
+  const key = `${directory}/${name}`;
+  const found = walk.entries.get(key);
+  if (found !== undefined) return found;
+  const made: PendingEntry = { directory, name, durable: null, versions: [] };
+  walk.entries.set(key, made);
+  return made;
+}
+
+function advance(walk: Walk, entry: LogEntry, model: PersistenceModel): void {
+  switch (entry.do) {
+    case 'mark':
+      walk.world = entry.world;
+      return;
+    case 'entries':
+      if (entry.made !== null) {
+        walk.nodes.set(entry.made.inode, entry.made.node);
+        if (entry.made.node.kind === 'file') {
+          walk.files.set(entry.made.inode, { durable: entry.made.node.bytes, pending: [] });
+        }
+      }
+      for (const one of entry.changes) {
+        entryOf(walk, one.directory, one.name).versions.push(one.after);
+      }
+      walk.uncommitted.push(entry.changes);
+      return;
+    case 'write':
+    case 'truncate':
+      walk.files.get(entry.inode)?.pending.push(entry);
+      return;
+    case 'sync':
+      commitSync(walk, entry.inode, model);
+      return;
+    case 'failed-sync': {
+      // The kernel marks the pages clean and drops them: no later sync brings them back.
+      const file = walk.files.get(entry.inode);
+      if (file !== undefined && model !== 'kill') file.pending = [];
+      return;
+    }
+  }
+}
+
+function commitSync(walk: Walk, inode: Inode, model: PersistenceModel): void {
+  const file = walk.files.get(inode);
+  if (file !== undefined) {
+    file.durable = file.pending.reduce(applyData, file.durable);
+    file.pending = [];
+  }
+  for (const entry of walk.entries.values()) {
+    if (model !== 'ordered' && entry.directory !== inode) continue;
+    entry.durable = entry.versions.at(-1) ?? (entry.versions.length > 0 ? null : entry.durable);
+    entry.versions = [];
+  }
+  if (model === 'ordered') walk.uncommitted = [];
+}
+
+/** One thing that may have come out in several ways: how to put each into the image under construction. */
+type Choice = readonly ((draft: Draft) => void)[];
+interface Draft {
+  readonly nodes: Map<Inode, Node>;
+  readonly entries: Map<Inode, Map<string, Inode>>;
+}
+
+function* imagesAt(walk: Walk, model: PersistenceModel, seed: number): Generator<Image> {
+  const choices = [...entryChoices(walk, model), ...dataChoices(walk, model)];
+  for (const picks of combinations(
+    choices.map((choice) => choice.length),
+    seed,
+  )) {
+    const draft = durableDraft(walk);
+    for (const [index, choice] of choices.entries()) choice[picks[index] ?? 0]?.(draft);
+    yield draft;
+  }
+}
+
+function durableDraft(walk: Walk): Draft {
+  const entries = new Map<Inode, Map<string, Inode>>();
+  for (const [inode, node] of walk.nodes) {
+    if (node.kind === 'directory') entries.set(inode, new Map());
+  }
+  for (const entry of walk.entries.values()) {
+    if (entry.durable !== null) entries.get(entry.directory)?.set(entry.name, entry.durable);
+  }
+  const nodes = new Map(walk.nodes);
+  for (const [inode, file] of walk.files) nodes.set(inode, { kind: 'file', bytes: file.durable });
+  return { nodes, entries };
+}
+
+function setEntry(draft: Draft, directory: Inode, name: string, inode: Inode | null): void {
+  if (inode === null) draft.entries.get(directory)?.delete(name);
+  else draft.entries.get(directory)?.set(name, inode);
+}
+
+/** First the oldest outcome, last the newest. */
+function entryChoices(walk: Walk, model: PersistenceModel): readonly Choice[] {
+  if (model === 'weak') {
+    return [...walk.entries.values()]
+      .filter((entry) => entry.versions.length > 0)
+      .map((entry) =>
+        [...new Set([entry.durable, ...entry.versions])].map((version) => (draft: Draft) => {
+          setEntry(draft, entry.directory, entry.name, version);
+        }),
+      );
+  }
+  const changes = walk.uncommitted;
+  const applyFirst = (count: number) => (draft: Draft) => {
+    for (const change of changes.slice(0, count).flat()) {
+      setEntry(draft, change.directory, change.name, change.after);
+    }
+  };
+  if (model === 'kill') return [[applyFirst(changes.length)]];
+  return [Array.from({ length: changes.length + 1 }, (_, count) => applyFirst(count))];
+}
+
+function dataChoices(walk: Walk, model: PersistenceModel): readonly Choice[] {
+  const choices: Choice[] = [];
+  for (const [inode, file] of walk.files) {
+    if (file.pending.length === 0) continue;
+    const contents =
+      model === 'kill'
+        ? [file.pending.reduce(applyData, file.durable)]
+        : model === 'ordered'
+          ? inOrder(file)
+          : inAnyWay(file);
+    const distinct = new Map(
+      contents.map((bytes) => [Buffer.from(bytes).toString('latin1'), bytes]),
+    );
+    choices.push(
+      [...distinct.values()].map((bytes) => (draft: Draft) => {
+        draft.nodes.set(inode, { kind: 'file', bytes });
+      }),
+    );
+  }
+  return choices;
+}
+
+function inOrder(file: PendingFile): readonly Uint8Array[] {
+  const contents: Uint8Array[] = [file.durable];
+  let content = file.durable;
+  for (const change of file.pending) {
+    if (change.do === 'write') contents.push(applyData(content, half(change)));
+    content = applyData(content, change);
+    contents.push(content);
+  }
+  return contents;
+}
+
+/** Up to this many pending changes of one file, all combinations of their outcomes are formed. */
+const MAX_COMBINED_CHANGES = 2;
+
+function inAnyWay(file: PendingFile): readonly Uint8Array[] {
+  const outcomes = file.pending.map(outcomesOf);
+  let contents: readonly Uint8Array[] = [file.durable];
+  if (file.pending.length <= MAX_COMBINED_CHANGES) {
+    for (const options of outcomes) {
+      contents = contents.flatMap((before) => options.map((option) => apply(before, option)));
+    }
+    return contents;
+  }
+  const all = file.pending.reduce(applyData, file.durable);
+  const oneOff = outcomes.flatMap((options, index) =>
+    options.map((option) =>
+      file.pending.reduce(
+        (content, change, at) => apply(content, at === index ? option : change),
+        file.durable,
+      ),
+    ),
+  );
+  return [file.durable, ...inOrder(file), ...oneOff, all];
+}
+
+function apply(before: Uint8Array, change: DataChange | null): Uint8Array {
+  return change === null ? before : applyData(before, change);
+}
+
+const SECTOR_BYTES = 512;
+
+/** Not at all, as zeros (the size came, the data did not), half of it, a sector in the middle lost, whole. */
+function outcomesOf(change: DataChange): readonly (DataChange | null)[] {
+  if (change.do === 'truncate') return [null, change];
+  const zeros = { ...change, bytes: new Uint8Array(change.bytes.byteLength) };
+  const outcomes: (DataChange | null)[] = [null, zeros, half(change)];
+  if (change.bytes.byteLength > 2 * SECTOR_BYTES) {
+    const holed = new Uint8Array(change.bytes);
+    holed.fill(0, SECTOR_BYTES, 2 * SECTOR_BYTES);
+    outcomes.push({ ...change, bytes: holed });
+  }
+  return [...outcomes, change];
+}
+
+function half(change: Extract<DataChange, { do: 'write' }>): DataChange {
+  return { ...change, bytes: change.bytes.subarray(0, change.bytes.byteLength >> 1) };
+}
+
+/** All picks of one option per choice, or, when there are too many, a fair share of them. */
+function* combinations(sizes: readonly number[], seed: number): Generator<readonly number[]> {
+  const total = sizes.reduce((product, size) => product * size, 1);
+  if (total <= MAX_STATES_PER_CUT) {
+    for (let number = 0; number < total; number += 1) {
+      let rest = number;
+      yield sizes.map((size) => {
+        const pick = rest % size;
+        rest = Math.floor(rest / size);
+        return pick;
+      });
+    }
+    return;
+  }
+  const oldest = sizes.map(() => 0);
+  const newest = sizes.map((size) => size - 1);
+  yield oldest;
+  yield newest;
+  let left = MAX_STATES_PER_CUT - 2;
+  for (const [index, size] of sizes.entries()) {
+    for (let pick = 0; pick < size && left > 1; pick += 1, left -= 2) {
+      yield oldest.with(index, pick);
+      yield newest.with(index, pick);
+    }
+  }
+  let random = (seed * 2654435761) >>> 0 || 1;
+  for (; left > 0; left -= 1) {
+    yield sizes.map((size) => {
+      random ^= random << 13;
+      random ^= random >>> 17;
+      random ^= random << 5;
+      return (random >>> 0) % size;
+    });
+  }
+}
