@@ -6,6 +6,7 @@ import * as v from 'valibot';
 import { artifactId, name, sha256Hex } from '#/protocol/ids.ts';
 import type { ArtifactRef } from '#/protocol/documents.ts';
 import { type JsonValue, Problem } from '#/protocol/errors.ts';
+import { bytesOfHex, publicKeyOf, type PublicKey } from '../keys.ts';
 import { parseStrictJson } from '../strict-json.ts';
 
 /** Documents of the policy and group roles are small; larger ones are refused before they are fetched. */
@@ -117,4 +118,21 @@ export function checkShape<T>(
   throw new Problem('E_SCHEMA', `${what}${field === null ? '' : `: ${field}`}: ${issue.message}`, {
     field,
   });
+}
+
+/** Keys and threshold of the builders of a class. @throws Problem E_SIGS when the policy names none */
+export function buildersOf(
+  document: BuildersDocument,
+  imageClass: string,
+): { readonly keys: readonly PublicKey[]; readonly threshold: number } {
+  const entry =
+    document.classes.find((each) => each.class === imageClass) ??
+    document.classes.find((each) => each.class === '*');
+  if (entry === undefined) {
+    throw new Problem('E_SIGS', `the policy names no builders of class ${imageClass}`);
+  }
+  return {
+    keys: entry.keys.map((hex) => publicKeyOf(bytesOfHex(hex, 32) ?? new Uint8Array())),
+    threshold: entry.threshold,
+  };
 }

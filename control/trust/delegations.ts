@@ -1,0 +1,231 @@
+/** Roles of the repository: its creation, groups, classes, and who signs for them. docs/specs/trust.md, section 8. */
+import { canonicalDocument } from '#/bundle/canonical.ts';
+import { hexOf, type PublicKey, tufKeyOf } from '#/bundle/keys.ts';
+import {
+  BUILDERS_PATH,
+  type BuildersDocument,
+  FLOORS_PATH,
+  groupRole,
+  imageRole,
+  POLICY_ROLE,
+  REVOKED_PATH,
+} from '#/bundle/trust/documents.ts';
+import { Problem } from '#/protocol/errors.ts';
+import {
+  expiry,
+  type HeldKey,
+  isDue,
+  keysOfUse,
+  metaOf,
+  publish,
+  publishOnline,
+  publishTimestamp,
+  putTarget,
+  readCurrent,
+  readRoleDocument,
+  type Repository,
+  type RepositoryFile,
+  rootFiles,
+  type RootDocument,
+  roleKeysOf,
+  signDocument,
+  SPEC_VERSION,
+  type TargetsDocument,
+} from './repository.ts';
+
+/** Who signs for a role. */
+export interface RoleKeys {
+  readonly keys: readonly PublicKey[];
+  readonly threshold: number;
+}
+
+/**
+ * The first files of a repository: root, targets with the policy role, empty floors and revocations, builders, snapshot,
+ * timestamp. `keys` must hold at least one key of each use but `operator`; all keys of a use sign with threshold 1.
+ */
+export function createRepository(
+  keys: readonly HeldKey[],
+  nowMs: number,
+): readonly RepositoryFile[] {
+  const repository: Repository = { store: { read: () => null }, keys, nowMs };
+  const root = firstRoot(repository);
+  const policy = emptyTargets(repository);
+  const builders: BuildersDocument = {
+    schema: 'switchback.builders/1',
+    classes: [
+      { class: '*', threshold: 1, keys: keysOfUse(keys, 'release').map((key) => hexOf(key.bytes)) },
+    ],
+  };
+  const targetFiles = [
+    putTarget(
+      policy,
+      FLOORS_PATH,
+      canonicalDocument({ schema: 'switchback.floors/1', floors: [] }),
+    ),
+    putTarget(
+      policy,
+      REVOKED_PATH,
+      canonicalDocument({ schema: 'switchback.revoked/1', artifacts: [], keyIds: [] }),
+    ),
+    putTarget(policy, BUILDERS_PATH, canonicalDocument(builders)),
+  ];
+  const targets = emptyTargets(repository);
+  targets.expires = expiry(repository, 'targets');
+  delegate(targets, POLICY_ROLE, ['policy/*'], starterKeys(keys, 'policy'));
+  const policyBytes = signDocument(policy, roleKeysOf(root, targets, POLICY_ROLE), keys);
+  const targetsBytes = signDocument(targets, roleKeysOf(root, targets, 'targets'), keys);
+  const meta = {
+    'targets.json': metaOf(1, targetsBytes),
+    [`${POLICY_ROLE}.json`]: metaOf(1, policyBytes),
+  };
+  return [
+    ...rootFiles(root, null, keys),
+    ...targetFiles,
+    { name: 'metadata/1.targets.json', bytes: targetsBytes },
+    { name: `metadata/1.${POLICY_ROLE}.json`, bytes: policyBytes },
+    ...publishOnline(repository, { root, timestamp: null, snapshot: null, targets }, meta),
+  ];
+}
+
+function firstRoot(repository: Repository): RootDocument {
+  const root: RootDocument = {
+    _type: 'root',
+    spec_version: SPEC_VERSION,
+    version: 1,
+    expires: expiry(repository, 'root'),
+    consistent_snapshot: true,
+    keys: {},
+    roles: {},
+  };
+  for (const role of ['root', 'targets', 'snapshot', 'timestamp'] as const) {
+    const { keys, threshold } = starterKeys(repository.keys, role);
+    for (const key of keys) root.keys[key.keyId] = tufKeyOf(key.bytes);
+    root.roles[role] = { keyids: keys.map((key) => key.keyId), threshold };
+  }
+  return root;
+}
+
+function starterKeys(keys: readonly HeldKey[], use: HeldKey['use']): RoleKeys {
+  const found = keysOfUse(keys, use);
+  if (found.length === 0) throw new Problem('E_SIGS', `no ${use} key is at hand`, { use });
+  return { keys: found, threshold: 1 };
+}
+
+function emptyTargets(repository: Repository): TargetsDocument {
+  return {
+    _type: 'targets',
+    spec_version: SPEC_VERSION,
+    version: 1,
+    expires: expiry(repository, 'delegated'),
+    targets: {},
+  };
+}
+
+/** Adds or replaces the delegation of a role, and drops keys that no role uses any more. */
+export function delegate(
+  targets: TargetsDocument,
+  role: string,
+  paths: readonly string[],
+  roleKeys: RoleKeys,
+): void {
+  const distinct = new Set(roleKeys.keys.map((key) => hexOf(key.bytes)));
+  if (roleKeys.threshold < 1 || distinct.size < roleKeys.threshold) {
+    throw new Problem(
+      'E_USAGE',
+      `role ${role}: threshold ${roleKeys.threshold} with ${distinct.size} distinct keys`,
+    );
+  }
+  const delegations = targets.delegations ?? { keys: {}, roles: [] };
+  const entry = {
+    name: role,
+    keyids: roleKeys.keys.map((key) => key.keyId),
+    threshold: roleKeys.threshold,
+    terminating: true,
+    paths: [...paths],
+  };
+  const index = delegations.roles.findIndex((existing) => existing.name === role);
+  if (index < 0) delegations.roles.push(entry);
+  else delegations.roles[index] = entry;
+  const used = new Set(delegations.roles.flatMap((existing) => existing.keyids));
+  const keys = { ...delegations.keys };
+  for (const key of roleKeys.keys) keys[key.keyId] = tufKeyOf(key.bytes);
+  targets.delegations = {
+    keys: Object.fromEntries(Object.entries(keys).filter(([keyId]) => used.has(keyId))),
+    roles: delegations.roles,
+  };
+}
+
+/** True when the repository delegates to the role. */
+export function hasRole(repository: Repository, role: string): boolean {
+  const roles = readCurrent(repository).targets.delegations?.roles ?? [];
+  return roles.some((entry) => entry.name === role);
+}
+
+/** A group and who may pin it; without `by`, the operator keys at hand, one signature. Needs the targets keys. */
+export function addGroup(
+  repository: Repository,
+  group: string,
+  by: RoleKeys = starterKeys(repository.keys, 'operator'),
+): readonly RepositoryFile[] {
+  return addRole(repository, groupRole(group), [`groups/${group}/*`], by);
+}
+
+/** A class of hosts and who may release for it; without `by`, the release keys at hand, one signature. */
+export function addClass(
+  repository: Repository,
+  imageClass: string,
+  by: RoleKeys = starterKeys(repository.keys, 'release'),
+): readonly RepositoryFile[] {
+  return addRole(repository, imageRole(imageClass), [`images/${imageClass}/*/*`], by);
+}
+
+function addRole(
+  repository: Repository,
+  role: string,
+  paths: readonly string[],
+  by: RoleKeys,
+): readonly RepositoryFile[] {
+  if (hasRole(repository, role)) {
+    throw new Problem('E_CONFLICT', `role ${role} exists already`, { role });
+  }
+  const { targets } = readCurrent(repository);
+  delegate(targets, role, paths, by);
+  return publish(
+    repository,
+    new Map([
+      ['targets', targets],
+      [role, emptyTargets(repository)],
+    ]),
+    [],
+  );
+}
+
+/**
+ * Signs again what is due: the timestamp when half of its day is over, and snapshot and delegated roles at half of their
+ * lives where the keys are at hand. Empty when nothing is due.
+ */
+export function refreshTimestamp(repository: Repository): readonly RepositoryFile[] {
+  const current = readCurrent(repository);
+  const { snapshot, timestamp, targets } = current;
+  if (snapshot === null || timestamp === null) return [];
+  const held = new Set(repository.keys.map((key) => key.signer.key.keyId));
+  const due = new Map<string, TargetsDocument>();
+  for (const role of [
+    'targets',
+    ...(targets.delegations?.roles ?? []).map((entry) => entry.name),
+  ]) {
+    const document = role === 'targets' ? targets : readRoleDocument(repository, role);
+    const { keyIds, threshold } = roleKeysOf(current.root, targets, role);
+    const canSign = keyIds.filter((keyId) => held.has(keyId)).length >= threshold;
+    const life = role === 'targets' ? 'targets' : 'delegated';
+    if (canSign && isDue(repository, document, life)) due.set(role, document);
+  }
+  if (due.size > 0) return publish(repository, due, []);
+  if (isDue(repository, snapshot, 'snapshot')) {
+    return publishOnline(repository, current, snapshot.meta);
+  }
+  if (isDue(repository, timestamp, 'timestamp')) {
+    return [publishTimestamp(repository, current, timestamp.meta['snapshot.json'])];
+  }
+  return [];
+}
