@@ -3,6 +3,7 @@ import {
   closeSync,
   copyFileSync,
   fstatSync,
+  mkdirSync,
   openSync,
   readFileSync,
   renameSync,
@@ -10,6 +11,7 @@ import {
   truncateSync,
   writeFileSync,
 } from 'node:fs';
+import { dirname } from 'node:path';
 
 const RECORD_MAX_BYTES = 64 * 1024;
 
@@ -26,6 +28,7 @@ export interface ProcessRecord {
 /** The log, or nothing when it cannot be opened: a full disk must not keep a service down (F69). */
 export function openLog(logFile: string): number | 'ignore' {
   try {
+    mkdirSync(dirname(logFile), { recursive: true, mode: 0o700 });
     return openSync(logFile, 'a', 0o600);
   } catch {
     return 'ignore';

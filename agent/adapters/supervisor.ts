@@ -6,7 +6,7 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { closeSync, mkdirSync, statSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import type { ArtifactId } from '#/protocol/ids.ts';
 import { Problem } from '#/protocol/errors.ts';
 import type { SlotId } from '#/agent/ports.ts';
@@ -312,7 +312,6 @@ function prepare(program: Program, options: SupervisorOptions): void {
   const file = executable.startsWith('/') ? executable : null;
   try {
     mkdirSync(options.runDirectory, { recursive: true, mode: 0o700 });
-    mkdirSync(dirname(options.logFile), { recursive: true, mode: 0o700 });
     if (!statSync(program.cwd).isDirectory()) throw new Error(`${program.cwd}: not a directory`);
     if (file !== null && (statSync(file).mode & 0o111) === 0)
       throw new Error(`${file}: not executable`);
