@@ -1,0 +1,80 @@
+/** Threads that compress chunks for the builder. What comes out does not depend on how many there are. */
+import { Worker } from 'node:worker_threads';
+
+/** Chunks one after another. */
+export interface CompressJob {
+  readonly bytes: Uint8Array<ArrayBuffer>;
+  readonly sizes: Uint32Array;
+  readonly level: number;
+}
+export interface CompressResult {
+  /** The stored chunks one after another. */
+  readonly stored: Uint8Array<ArrayBuffer>;
+  readonly storedSizes: Uint32Array;
+}
+
+export interface CompressPool {
+  /** Takes over the buffer of `job.bytes`. Jobs wait in a queue; the caller bounds how many it gives. */
+  readonly run: (job: CompressJob) => Promise<CompressResult>;
+  readonly close: () => Promise<void>;
+}
+
+interface Waiting {
+  readonly job: CompressJob;
+  readonly resolve: (result: CompressResult) => void;
+  readonly reject: (error: unknown) => void;
+}
+
+/** A pool of `workers` threads, started as they are needed. */
+export function createCompressPool(workers: number): CompressPool {
+  // Beside this file, in the form that this file has: .ts in the source tree, .mjs when it is bundled.
+  const ending = import.meta.url.endsWith('.ts') ? 'ts' : 'mjs';
+  const url = new URL(`./compress-worker.${ending}`, import.meta.url);
+  const idle: Worker[] = [];
+  const all: Worker[] = [];
+  const queue: Waiting[] = [];
+  const running = new Map<Worker, Waiting>();
+  let failure: { readonly error: unknown } | null = null;
+
+  const next = (): void => {
+    while (queue.length > 0) {
+      const worker = idle.pop() ?? (all.length < workers ? start() : undefined);
+      if (worker === undefined) return;
+      const waiting = queue.shift();
+      if (waiting === undefined) return;
+      running.set(worker, waiting);
+      worker.postMessage(waiting.job, [waiting.job.bytes.buffer]);
+    }
+  };
+  const start = (): Worker => {
+    const worker = new Worker(url);
+    all.push(worker);
+    worker.on('message', (result: CompressResult) => {
+      const done = running.get(worker);
+      running.delete(worker);
+      idle.push(worker);
+      done?.resolve(result);
+      next();
+    });
+    worker.on('error', (error) => {
+      failure ??= { error };
+      for (const waiting of [...running.values(), ...queue.splice(0)]) waiting.reject(error);
+      running.clear();
+    });
+    return worker;
+  };
+  return {
+    run: (job) =>
+      new Promise((resolve, reject) => {
+        if (failure !== null) {
+          reject(failure.error);
+          return;
+        }
+        queue.push({ job, resolve, reject });
+        next();
+      }),
+    close: async () => {
+      await Promise.all(all.map((worker) => worker.terminate()));
+    },
+  };
+}
