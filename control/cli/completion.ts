@@ -146,6 +146,19 @@ function zshScript(name: string, nodes: readonly Node[]): string {
       files_here=${node.takesFile ? 1 : 0} ;;`;
     })
     .join('\n');
+  const fixed = new Map(
+    nodes.flatMap((node) =>
+      node.flags
+        .filter((flag) => flag.choices.length > 0)
+        .flatMap((flag) => flag.names.map((text) => [text, flag.choices] as const)),
+    ),
+  );
+  const fixedCases = [...fixed]
+    .map(
+      ([flag, list]) =>
+        `    ${flag}) words_here=(${list.join(' ')}); _describe value words_here; return ;;`,
+    )
+    .join('\n');
   const valued = new Set(
     nodes.flatMap((node) =>
       node.flags.filter((flag) => flag.takesValue).flatMap((flag) => flag.names),
@@ -158,6 +171,7 @@ _${name}() {
   local at word next cmd='' files_here=0
   local -a words_here flags_here
   case \${words[CURRENT-1]} in
+${fixedCases}
     ${[...valued].join('|')}) _files; return ;;
   esac
   for ((at = 2; at < CURRENT; at++)); do

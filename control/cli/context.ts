@@ -26,3 +26,15 @@ export interface CliContext {
   /** Random bytes as lower-case hex. */
   randomHex(bytes: number): string;
 }
+
+/** A context that touches nothing: for building the command tree where no command is run (docs, completion). */
+export const contextForDocs: CliContext = {
+  env: {},
+  cwd: '.',
+  out: { write: () => undefined, isTty: false, columns: 100 },
+  err: { write: () => undefined, isTty: false, columns: 100 },
+  now: () => 0,
+  sleep: () => Promise.resolve(),
+  signal: AbortSignal.abort(),
+  randomHex: () => '',
+};
