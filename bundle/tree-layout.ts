@@ -8,6 +8,8 @@ import type { TreeEntry } from '#/bundle/tree-entry.ts';
 /** Files below this size are packed together in front of the stream; larger ones start a chunk of their own. */
 export const SMALL_FILE_MAX_BYTES = 64 * 1024;
 
+const EMPTY_SHA256 = 'e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855';
+
 /** Where the files of a tree lie in the stream of its payload. */
 export interface TreeLayout {
   readonly streamBytes: number;
@@ -35,7 +37,11 @@ export function treeLayout(entries: readonly TreeEntry[]): TreeLayout {
     contentBytes += entry.sizeBytes;
     if (!Number.isSafeInteger(contentBytes))
       throw new Problem('E_SIZE', 'files of the tree sum up to 2^53 bytes or more');
-    if (entry.sizeBytes === 0) continue;
+    if (entry.sizeBytes === 0) {
+      // Empty files are in no chunk, so this is the only place where their digest is looked at.
+      if (entry.sha256 === EMPTY_SHA256) continue;
+      throw new Problem('E_HASH', `an empty file cannot have the digest ${entry.sha256}`);
+    }
     const known = byDigest.get(entry.sha256);
     if (known === undefined) {
       byDigest.set(entry.sha256, { sizeBytes: entry.sizeBytes, files: [number] });

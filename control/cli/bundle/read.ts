@@ -39,6 +39,8 @@ export interface OpenBundle {
   readonly index: () => Promise<ChunkIndex>;
   /** A range of chunks.data; at most `CHUNK_RANGE_MAX_BYTES`. */
   readonly readData: (offset: number, sizeBytes: number) => Promise<Uint8Array>;
+  /** Any bytes of the file; E_LENGTH beyond its end. */
+  readonly readAt: (offset: number, sizeBytes: number) => Promise<Uint8Array>;
   /** The verified content of chunk `number`. */
   readonly readChunk: (number: number) => Promise<Uint8Array>;
   readonly [Symbol.asyncDispose]: () => Promise<void>;
@@ -103,6 +105,7 @@ export async function openBundle(path: string, trust: BundleTrust | null): Promi
       attestations: linesOf(part(located.attestations)),
       index: readIndex,
       readData,
+      readAt: (offset, sizeBytes) => readAt(file, { offset, sizeBytes }, path),
       readChunk: async (number) => {
         const entry = chunkAt(await readIndex(), number);
         return openChunk(await readData(entry.offset, entry.storedSize), entry);
