@@ -5,10 +5,14 @@
  * Every method may throw a Problem (protocol/errors.ts); anything else that is thrown is a bug and ends the process.
  * Every method is idempotent: after a crash it is called again with the same arguments.
  */
+import type { DenyEntry, PendingReport, StartFacts } from '#/agent/core/effect.ts';
+import type { Failure } from '#/agent/core/event.ts';
+import type { State } from '#/agent/core/state.ts';
+import type { Ticket } from '#/agent/core/ticket.ts';
 import type { Facts, SlotId, SlotRecord, SlotStatus } from '#/agent/core/facts.ts';
 import type { HealthCheck, Manifest } from '#/bundle/manifest.ts';
 import type { ArtifactId, GroupName, HostId, RolloutId } from '#/protocol/ids.ts';
-import type { Assignment, Envelope } from '#/protocol/documents.ts';
+import type { Assignment, Envelope, ReportEvent } from '#/protocol/documents.ts';
 
 export type { Facts, SlotId, SlotRecord, SlotStatus };
 
@@ -227,4 +231,59 @@ export interface Identity {
   readonly group: GroupName;
   readonly class: string;
   sign(payloadType: string, payload: Uint8Array): Envelope;
+}
+
+/** One transition as it is journalled. */
+export interface JournalEntry {
+  readonly bootId: string;
+  readonly monotonicMs: number;
+  readonly wallMs: number;
+  /** The event that caused it, and the states by name: for people. */
+  readonly event: string;
+  readonly from: string;
+  readonly to: string;
+  /** The whole new state. */
+  readonly state: State;
+}
+
+/** What a start finds in the state store. */
+export interface StoredStart {
+  /** The state of the newest good record, as JSON; null when there is none. */
+  readonly state: unknown;
+  readonly journal: StartFacts['journal'];
+  readonly ticket: StartFacts['ticket'];
+  readonly denied: StartFacts['denied'];
+  readonly writable: boolean;
+  /** Why it is not writable, or what was found damaged; for people. */
+  readonly problem: Failure | null;
+}
+
+/**
+ * Everything that the agent keeps across restarts but slots and trust metadata (docs/specs/durable-state.md). Every method
+ * that writes is durable on return. After one has thrown, `load` is called before the next write.
+ */
+export interface StateStore {
+  /** Reads everything anew from disk, and tries whether it can be written. Throws nothing that is expected. */
+  load(): Promise<StoredStart>;
+  append(entry: JournalEntry): Promise<void>;
+  /** The newest transitions, oldest first. */
+  history(count: number): Promise<readonly JournalEntry[]>;
+  writeTicket(ticket: Ticket): Promise<void>;
+  removeTicket(): Promise<void>;
+  deny(entry: DenyEntry): Promise<void>;
+  allow(artifactId: ArtifactId): Promise<void>;
+  keepManifest(artifactId: ArtifactId, bytes: Uint8Array): Promise<void>;
+  /** The exact signed bytes; null when they are not kept (any more). */
+  manifest(artifactId: ArtifactId): Promise<Uint8Array | null>;
+  pruneManifests(keep: readonly ArtifactId[]): Promise<void>;
+  /** Puts a report into the outbox; one with the same key changes nothing. */
+  addReport(report: PendingReport): Promise<void>;
+  /** The oldest events that control has not acknowledged, at most `count`. */
+  waitingReports(count: number): readonly ReportEvent[];
+  acknowledgeReports(ids: readonly string[]): Promise<void>;
+  /** The sequence number of the next report; none is given twice. */
+  takeReportSequence(): Promise<number>;
+  /** The next number is above `atLeast`: control has seen that one from this host (F63). */
+  raiseReportSequence(atLeast: number): Promise<void>;
+  close(): Promise<void>;
 }

@@ -40,7 +40,9 @@ export interface Journal {
   /** What was read when it was opened, oldest first. */
   readonly records: readonly JournalRecord[];
   readonly damage: JournalDamage;
-  /** Durable on return. After a failure the journal takes no more: open it anew from what the disk holds. */
+  /** After a failed append the journal takes no more: open it anew from what the disk holds. */
+  isBroken(): boolean;
+  /** Durable on return. */
   append(record: Omit<JournalRecord, 'v' | 'seq'>): Promise<JournalRecord>;
   /** The newest records, oldest first, at most `count`; read from disk. */
   tail(count: number): Promise<readonly JournalRecord[]>;
@@ -147,6 +149,7 @@ export async function openJournal(
   return {
     records: content.records,
     damage: content.damage,
+    isBroken: () => isBroken,
     async append(body) {
       if (isBroken) throw new Problem('E_IO', `append to ${path}: an earlier write failed`);
       const record = { v: JOURNAL_VERSION, seq: seq + 1, ...body };

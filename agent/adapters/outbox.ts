@@ -7,7 +7,7 @@ import { isProblem, Problem } from '#/protocol/errors.ts';
 import { reportEvent, terminalPhases, type ReportEvent } from '#/protocol/documents.ts';
 import type { FilePort } from '#/agent/ports.ts';
 import { openDirectory, syncDirectory } from './durable.ts';
-import { stateFile, type StateFormat } from './state-file.ts';
+import { stateFile, type StateFile, type StateFormat } from './state-file.ts';
 
 /** Past this the oldest events that do not end an attempt are dropped. */
 export const MAX_PROGRESS_EVENTS = 256;
@@ -37,6 +37,8 @@ export interface Outbox {
   acknowledge(ids: readonly string[]): Promise<void>;
   /** The sequence number for the next report, durably taken: none is ever used twice. */
   takeSequence(): Promise<number>;
+  /** The next number is above this one: control has seen it from this host. Durable on return. */
+  raiseSequence(atLeast: number): Promise<void>;
   /** Files that were unreadable when the outbox was opened; they were set aside as removed. */
   readonly damagedFiles: readonly string[];
 }
@@ -54,7 +56,7 @@ export async function openOutbox(files: FilePort, directory: string): Promise<Ou
   const loaded = await loadEvents(files, directory);
   let held = loaded.held;
   let order = held.at(-1)?.order ?? 0;
-  let sequence = await sequenceFile.read();
+  let sequence = await readSequence(sequenceFile);
 
   const drop = async (dropped: readonly Held[]): Promise<void> => {
     for (const one of dropped) await unlinkQuietly(files, `${directory}/${one.file}`);
@@ -83,12 +85,27 @@ export async function openOutbox(files: FilePort, directory: string): Promise<Ou
       await drop(held.filter((one) => ids.includes(one.event.id)));
     },
     async takeSequence() {
-      const next = (sequence ?? 0) + 1;
+      const next = sequence + 1;
       await sequenceFile.write(next);
       sequence = next;
       return next;
     },
+    async raiseSequence(atLeast) {
+      if (atLeast <= sequence) return;
+      await sequenceFile.write(atLeast);
+      sequence = atLeast;
+    },
   };
+}
+
+/** A damaged number starts again from 0; control's answer to the first report says where it really stands. */
+async function readSequence(file: StateFile<number>): Promise<number> {
+  try {
+    return (await file.read()) ?? 0;
+  } catch (error) {
+    if (isProblem(error, 'E_STATE')) return 0;
+    throw error;
+  }
 }
 
 async function loadEvents(

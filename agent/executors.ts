@@ -1,0 +1,240 @@
+/**
+ * The executors: one function per operation of the machine, each a call of a port (agent/core/effect.ts names which).
+ * They decide nothing. After a crash each is called again with the same effect.
+ */
+import type {
+  CheckOutcome,
+  Executors,
+  OfferRef,
+  OperationResults,
+  Operations,
+} from './core/effect.ts';
+import type { TrialPlan } from './core/ticket.ts';
+import type {
+  Activator,
+  BootControl,
+  Clock,
+  Facts,
+  Hooks,
+  Installer,
+  Offer,
+  Probes,
+  Progress,
+  SlotId,
+  Slots,
+  StateStore,
+  Trust,
+  Windows,
+} from './ports.ts';
+import { manifestSchema, type HealthCheck, type Manifest } from '#/bundle/manifest.ts';
+import { must, Problem } from '#/protocol/errors.ts';
+import type { ArtifactId, GroupName, HostId } from '#/protocol/ids.ts';
+import * as v from 'valibot';
+
+export interface HostPorts {
+  readonly clock: Clock;
+  readonly store: StateStore;
+  readonly slots: Slots;
+  readonly installer: Installer;
+  readonly bootControl: BootControl;
+  readonly activator: Activator;
+  readonly probes: Probes;
+  readonly hooks: Hooks;
+  readonly windows: Windows;
+  readonly trust: Trust;
+  readonly host: { readonly id: HostId; readonly group: GroupName; readonly class: string };
+  /** What a slot is recognised by after the switch: its real path, or its partition UUID. */
+  readonly identityOf: (slot: SlotId) => string;
+  /** The host's own checks, which every version has to pass beside those of its manifest. */
+  readonly localChecks: readonly HealthCheck[];
+  /** Restarts of what runs, seen since it was activated. */
+  readonly onProgress?: (progress: Progress) => void;
+}
+
+/** What the host runs and holds now, of all three parts. */
+export async function observeHost(
+  ports: Pick<HostPorts, 'clock' | 'slots' | 'bootControl' | 'activator'>,
+): Promise<Facts> {
+  const held = await ports.slots.observe();
+  return {
+    bootId: ports.clock.bootId(),
+    ...held,
+    active: await ports.activator.observe(),
+    boot: await ports.bootControl.observe(),
+  };
+}
+
+/** The checks of a trial: the manifest's and the host's own. Where names collide the host's own wins. */
+export function checksOf(
+  manifest: Manifest,
+  localChecks: readonly HealthCheck[],
+): readonly HealthCheck[] {
+  const own = new Set(localChecks.map((check) => check.name));
+  return [...manifest.health.filter((check) => !own.has(check.name)), ...localChecks];
+}
+
+/** How a trial of this manifest is judged on this host. */
+export function planOf(manifest: Manifest, localChecks: readonly HealthCheck[]): TrialPlan {
+  const { soakMs, deadlineMs, maxBoots, control } = manifest.trial;
+  const checks = checksOf(manifest, localChecks).map((check) => ({
+    name: check.name,
+    required: check.required,
+    timeoutMs: check.timeoutMs,
+    intervalMs: check.intervalMs,
+    successesNeeded: check.successesNeeded,
+    failuresAllowed: check.failuresAllowed,
+    baseline: check.baseline,
+    startAfterMs: check.startAfterMs,
+  }));
+  return { soakMs, deadlineMs, maxBoots, control, oneWay: false, checks };
+}
+
+/** The table of executors over the ports of a host. */
+export function createExecutors(ports: HostPorts): Omit<Executors, 'check-store'> {
+  const { slots, installer, bootControl, activator, trust, store } = ports;
+  const offers = offerBook(ports);
+  const done = async (work: Promise<void>): Promise<object> => {
+    await work;
+    return {};
+  };
+  const progress = (now: Progress): void => ports.onProgress?.(now);
+  return {
+    async resolve({ assignment }) {
+      const { id, group, class: hostClass } = ports.host;
+      const context = { host: id, group, class: hostClass, nowMs: ports.clock.wallMs() };
+      const offer = await trust.resolve(assignment, context);
+      return { offer: offer === null ? null : await offers.keep(offer) };
+    },
+    async 'resolve-file'({ path }) {
+      const context = { class: ports.host.class, nowMs: ports.clock.wallMs() };
+      return { offer: await offers.keep(await trust.resolveFile(path, context)) };
+    },
+    'resolve-held': ({ artifactId }) => offers.held(artifactId),
+    observe: async () => ({ facts: await observeHost(ports) }),
+    async preflight({ artifactId, held }) {
+      const slot = await slots.targetFor(artifactId);
+      if (!held) await slots.preflight(await offers.of(artifactId, []), slot);
+      return { slot, identity: ports.identityOf(slot) };
+    },
+    'begin-slot': async ({ artifactId, slot }) =>
+      done(slots.begin(await offers.of(artifactId, []), slot)),
+    async download({ artifactId, slot, sources }, signal) {
+      const offer = await offers.of(artifactId, sources);
+      const result = await installer.download(offer, slot, progress, signal);
+      return { ...result, failedSources: result.failedSources.length };
+    },
+    verify: async ({ artifactId, slot }, signal) =>
+      done(installer.verify(await offers.of(artifactId, []), slot, progress, signal)),
+    window: async () => ports.windows.at(ports.clock.wallMs()),
+    drain: (_effect, signal) => done(ports.hooks.drain(signal)),
+    undrain: () => done(ports.hooks.undrain()),
+    probe: (effect) => probe(ports, offers, effect),
+    'write-ticket': ({ ticket }) => done(store.writeTicket(ticket)),
+    'remove-ticket': () => done(store.removeTicket()),
+    arm: ({ slot, tries }) => done(bootControl.arm(slot, tries)),
+    disarm: ({ slot }) => done(bootControl.disarm(slot)),
+    switch: async ({ slot }) => ({ outcome: await bootControl.switchTo(slot) }),
+    async activate({ slot, artifactId }) {
+      if (slot === null) return done(activator.deactivate());
+      must(artifactId !== null, 'what is started from a slot has a name');
+      const { manifest } = await offers.of(artifactId, []);
+      return done(activator.activate(slot, artifactId, manifest));
+    },
+    commit: ({ slot }) => done(bootControl.commit(slot)),
+    'roll-back': async ({ slot, bad }) => ({ outcome: await bootControl.rollBackTo(slot, bad) }),
+    deny: ({ entry }) => done(store.deny(entry)),
+    allow: ({ artifactId }) => done(store.allow(artifactId)),
+    'mark-slot': ({ slot, status, reason }) => done(slots.mark(slot, status, reason)),
+    'discard-slot': ({ slot }) => done(slots.discard(slot)),
+    prune: ({ keep }) => done(prune(ports, keep)),
+    'raise-floor': ({ class: offerClass, release }) => done(trust.raiseFloor(offerClass, release)),
+  };
+}
+
+interface OfferBook {
+  /** Keeps the manifest durably and answers with what the machine keeps. */
+  keep(offer: Offer): Promise<OfferRef>;
+  /** The offer of an artifact whose manifest is kept; E_STATE when it is not. */
+  of(artifactId: ArtifactId, sources: readonly string[]): Promise<Offer>;
+  held(artifactId: ArtifactId): Promise<OperationResults['resolve-held']>;
+}
+
+function offerBook(ports: HostPorts): OfferBook {
+  const { store, localChecks } = ports;
+  const read = async (
+    artifactId: ArtifactId,
+  ): Promise<Pick<Offer, 'manifest' | 'manifestBytes'>> => {
+    const manifestBytes = await store.manifest(artifactId);
+    if (manifestBytes === null) {
+      throw new Problem('E_STATE', `the manifest of ${artifactId} is not kept on this host`);
+    }
+    // The bytes have the signed digest, so they were valid when they were kept; a newer agent may know more kinds.
+    const parsed = v.safeParse(manifestSchema, JSON.parse(new TextDecoder().decode(manifestBytes)));
+    if (!parsed.success) {
+      const issue = parsed.issues[0].message;
+      throw new Problem(
+        'E_AGENT_TOO_OLD',
+        `the manifest of ${artifactId} is not understood: ${issue}`,
+      );
+    }
+    return { manifest: parsed.output, manifestBytes };
+  };
+  const refOf = (offer: Omit<Offer, 'manifestBytes'>): OfferRef => ({
+    artifactId: offer.artifactId,
+    class: offer.manifest.class,
+    version: offer.manifest.version,
+    release: offer.manifest.release,
+    rolloutId: offer.rolloutId,
+    seq: offer.seq,
+    retryGeneration: offer.retryGeneration,
+    sources: offer.sources,
+    plan: planOf(offer.manifest, localChecks),
+  });
+  const unnumbered = { rolloutId: null, seq: 0, retryGeneration: 0 };
+  return {
+    async keep(offer) {
+      await store.keepManifest(offer.artifactId, offer.manifestBytes);
+      return refOf(offer);
+    },
+    of: async (artifactId, sources) => ({
+      artifactId,
+      ...(await read(artifactId)),
+      sources,
+      ...unnumbered,
+    }),
+    async held(artifactId) {
+      const kept = await read(artifactId);
+      return { offer: refOf({ artifactId, ...kept, sources: [], ...unnumbered }) };
+    },
+  };
+}
+
+async function probe(
+  ports: HostPorts,
+  offers: OfferBook,
+  effect: Operations['probe'],
+): Promise<{ readonly results: readonly CheckOutcome[] }> {
+  if (effect.checks.length === 0) return { results: [] };
+  const { manifest } = await offers.of(effect.artifactId, []);
+  const checks = checksOf(manifest, ports.localChecks);
+  const missing = (name: string): CheckOutcome => ({
+    name,
+    ok: false,
+    durationMs: 0,
+    detail: 'there is no check of this name any more',
+  });
+  const results = effect.checks.map((name) => {
+    const check = checks.find((one) => one.name === name);
+    return check === undefined ? Promise.resolve(missing(name)) : ports.probes.run(check);
+  });
+  return { results: await Promise.all(results) };
+}
+
+/** Slots first: a manifest without its slot is only rubbish, a slot without its manifest could not be started. */
+async function prune(ports: HostPorts, keep: readonly SlotId[]): Promise<void> {
+  await ports.slots.prune(keep);
+  const { slots } = await ports.slots.observe();
+  await ports.store.pruneManifests(
+    slots.flatMap((record) => (record.artifactId === null ? [] : [record.artifactId])),
+  );
+}
