@@ -329,6 +329,11 @@ export const errors = {
   },
 
   // The host
+  E_INTERRUPTED: {
+    ...unavailable,
+    doc: 'The process that installs was ended before it was done.',
+    act: 'It is started again and goes on from what is on the disk.',
+  },
   E_BUSY: {
     ...unavailable,
     doc: 'Another agent or command holds the lock.',

@@ -65,7 +65,8 @@ export function createDirectoryBootControl(options: DirectoryBootOptions): BootC
       await removeFile(files, layout.former);
     },
     async rollBackTo(slot) {
-      await point(slot);
+      if (slot === null) await removeFile(files, layout.current);
+      else await point(slot);
       await removeFile(files, layout.former);
       return 'switched';
     },

@@ -37,7 +37,7 @@ export const defaultInstallSettings: InstallSettings = {
   idleTimeoutMs: 20_000,
   minBytesPerSecond: 1024,
   throughputWindowMs: 30_000,
-  attemptsPerSource: 6,
+  attemptsPerSource: 8,
   backoffMs: 500,
   backoffMaxMs: 30_000,
   retryAfterMaxMs: 60_000,

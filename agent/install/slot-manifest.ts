@@ -6,19 +6,38 @@ import type { FilePort } from '#/agent/ports.ts';
 import { INDEX_MAX_BYTES } from '#/bundle/chunk-index.ts';
 import { MANIFEST_MAX_BYTES, type Manifest, manifestSchema } from '#/bundle/manifest.ts';
 import { parseStrictJson } from '#/bundle/strict-json.ts';
-import { isProblem } from '#/protocol/errors.ts';
+import { isProblem, Problem } from '#/protocol/errors.ts';
 import type { DirectoryLayout } from './layout.ts';
 
-/** The manifest of a slot, checked against the slot's name; null when it is not there or is not that manifest. */
+/** The manifest bytes of a slot, checked against the slot's name; null when they are not there or other bytes. */
+export async function readManifestBytes(
+  files: FilePort,
+  layout: DirectoryLayout,
+  slot: string,
+): Promise<Uint8Array | null> {
+  const bytes = await readKept(files, layout.manifestFile(slot), MANIFEST_MAX_BYTES);
+  return bytes === null || sha256(bytes) !== slot ? null : bytes;
+}
+
+/** The manifest of a slot, as `readManifestBytes`. */
 export async function readSlotManifest(
   files: FilePort,
   layout: DirectoryLayout,
   slot: string,
 ): Promise<Manifest | null> {
-  const bytes = await readKept(files, layout.manifestFile(slot), MANIFEST_MAX_BYTES);
-  if (bytes === null || sha256(bytes) !== slot) return null;
+  const bytes = await readManifestBytes(files, layout, slot);
   // Its digest is the artifact id, so it is the manifest that was verified when the slot was written.
-  return v.parse(manifestSchema, parseStrictJson(bytes, { maxBytes: MANIFEST_MAX_BYTES }));
+  return bytes === null ? null : parseManifest(bytes);
+}
+
+/** Parses manifest bytes; E_PARSE, E_SCHEMA, E_TOOBIG. */
+export function parseManifest(bytes: Uint8Array): Manifest {
+  const parsed = v.safeParse(
+    manifestSchema,
+    parseStrictJson(bytes, { maxBytes: MANIFEST_MAX_BYTES }),
+  );
+  if (parsed.success) return parsed.output;
+  throw new Problem('E_SCHEMA', `manifest: ${parsed.issues[0].message}`);
 }
 
 /** The raw chunk index of a slot, checked against its manifest; null when it is not there or damaged. */

@@ -1,0 +1,74 @@
+/** What the worker threads are given to do, and what they answer. Plain data. */
+import { isProblem, type ErrorCode, type JsonObject, Problem } from '#/protocol/errors.ts';
+import type { PieceColumns, PlannedFile } from './write-plan.ts';
+
+/** What every worker holds from its start. Typed arrays lie in shared memory. */
+export interface WorkerSetup {
+  readonly files: readonly PlannedFile[];
+  /** Open descriptors of images and devices, shared by all threads; -1 for other files. */
+  readonly descriptors: readonly number[];
+  readonly pieces: PieceColumns;
+  readonly digests: Uint8Array;
+  readonly rawSizes: Uint32Array;
+  readonly storedSizes: Uint32Array;
+  /** One value per file: 0 not there, 1 being created, 2 there. */
+  readonly created: Int32Array;
+  readonly seed: { readonly files: readonly string[]; readonly pieces: PieceColumns } | null;
+  /** `slabCount` buffers of `slabBytes` each, filled by the fetcher. */
+  readonly slabs: Uint8Array;
+  readonly slabBytes: number;
+  /** Owners are set and compared only by root. */
+  readonly setOwners: boolean;
+}
+
+export type Job =
+  /** Stored chunks in a slab: verify, write. Answers the numbers of those that are damaged. */
+  | {
+      readonly do: 'store';
+      readonly slab: number;
+      readonly chunks: readonly number[];
+      /** Start of each chunk in the slab. */
+      readonly starts: readonly number[];
+    }
+  /** Chunks that may be in place already: answers the numbers of those that are not. */
+  | { readonly do: 'recheck'; readonly chunks: readonly number[] }
+  /** Chunks that the seed should have: verify, write. Answers the numbers of those that are damaged or gone. */
+  | { readonly do: 'reuse'; readonly chunks: readonly number[] }
+  | {
+      readonly do: 'zero';
+      readonly file: number;
+      readonly offset: number;
+      readonly sizeBytes: number;
+    }
+  /** Final size, owner and mode of files `from` to `to`; makes the empty ones. */
+  | { readonly do: 'finish'; readonly from: number; readonly to: number }
+  | { readonly do: 'sync'; readonly from: number; readonly to: number }
+  /** Reads files `from` to `to` past the page cache and compares; answers the numbers of the files that differ. */
+  | { readonly do: 'readBack'; readonly from: number; readonly to: number };
+
+export interface JobResult {
+  readonly failed: readonly number[];
+  /** readBack: false when the page cache could not be passed by for some file. */
+  readonly direct: boolean;
+}
+
+export interface ProblemData {
+  readonly code: ErrorCode;
+  readonly message: string;
+  readonly details: JsonObject;
+}
+
+export type JobAnswer =
+  | { readonly ok: true; readonly result: JobResult }
+  | { readonly ok: false; readonly problem: ProblemData }
+  | { readonly ok: false; readonly bug: string };
+
+/** A Problem as plain data; null for anything else, which is a bug. */
+export function problemData(error: unknown): ProblemData | null {
+  if (!isProblem(error)) return null;
+  return { code: error.code, message: error.message, details: error.details };
+}
+
+export function problemFrom(data: ProblemData): Problem {
+  return new Problem(data.code, data.message, data.details);
+}
