@@ -11,7 +11,7 @@ import { atMs, facts, positive, publicKeyHex, whole } from './scalars.ts';
 export const enrollRequest = v.strictObject({
   /** One-use join token. */
   token: v.pipe(v.string(), v.regex(/^sbj_[A-Za-z0-9_-]{22,64}$/, 'expected a join token')),
-  /** Raw Ed25519 public key. Key id: sha256 of these 32 bytes, hex. Host id: `h-` and the first 32 digits of that. */
+  /** Raw Ed25519 public key. Its key id is that of bundle/keys.ts; the host id is `h-` and the first 32 digits of it. */
   signKey: publicKeyHex,
   /** Raw X25519 public key, to which secrets are sealed. */
   sealKey: publicKeyHex,

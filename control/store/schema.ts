@@ -1,0 +1,173 @@
+/** Tables as Kysely sees them. The truth is migrations/*.sql; test/conformance holds the two together. */
+
+export interface Tables {
+  meta: { name: string; value: string };
+  fleet_groups: {
+    name: string;
+    selector: string | null;
+    priority: number;
+    description: string;
+    rollout_policy: string;
+    poll_policy: string;
+    revision: number;
+    created_at_ms: number;
+    pin_seq: number;
+    current_artifact: string | null;
+  };
+  releases: {
+    artifact_id: string;
+    name: string;
+    class: string;
+    arch: string;
+    version: string;
+    release: number;
+    size_bytes: number;
+    bundle_bytes: number | null;
+    revoked: string | null;
+    sources: string;
+    signers: string;
+    imported_at_ms: number;
+    imported_by: string;
+  };
+  hosts: {
+    id: string;
+    group_name: string;
+    labels: string;
+    class: string;
+    arch: string;
+    key_id: string;
+    sign_key: string;
+    seal_key: string;
+    statement: string;
+    enrolled_at_ms: number;
+    agent_version: string;
+    facts: string;
+    generation: number;
+    rollback_generation: number;
+    hold: string | null;
+    quarantine: string | null;
+    retries: string;
+    forgiven: string;
+    seq: number;
+    boot_id: string | null;
+    past_boots: string;
+    rewinds: number;
+    running: string | null;
+    previous: string | null;
+    state: string;
+    healthy: string | null;
+    why: string;
+    denied: string;
+    observed_epoch: number;
+  };
+  host_seen: { host_id: string; last_seen_at_ms: number };
+  pins: {
+    group_name: string;
+    seq: number;
+    host_id: string | null;
+    artifact_id: string;
+    reason: string;
+    ticket: string | null;
+    actor: string;
+    created_at_ms: number;
+    expires_at_ms: number | null;
+    epoch: number;
+    removed_at_ms: number | null;
+  };
+  rollouts: {
+    id: string;
+    group_name: string;
+    artifact_id: string;
+    previous: string | null;
+    pin_seq: number;
+    state: string;
+    reason: string;
+    words: string;
+    actor: string;
+    policy: string;
+    stages: string;
+    accepted_at_ms: number;
+    is_reverting: number;
+    started_at_ms: number;
+    ended_at_ms: number | null;
+  };
+  attempts: {
+    host_id: string;
+    n: number;
+    rollout_id: string | null;
+    stage: number | null;
+    artifact_id: string;
+    retry_generation: number;
+    agent_attempt: string | null;
+    phase: string;
+    outcome: string;
+    code: string | null;
+    message: string;
+    offered_at_ms: number;
+    switched_at_ms: number | null;
+    ended_at_ms: number | null;
+  };
+  decisions: {
+    id: number;
+    rollout_id: string;
+    at_ms: number;
+    kind: string;
+    host_id: string | null;
+    stage: number | null;
+    words: string;
+  };
+  reports: {
+    host_id: string;
+    seq: number;
+    digest: string;
+    envelope: string;
+    received_at_ms: number;
+  };
+  report_events: {
+    host_id: string;
+    event_id: string;
+    seq: number;
+    ordinal: number;
+    attempt: string;
+    rollout_id: string | null;
+    artifact_id: string;
+    phase: string;
+    code: string | null;
+    message: string;
+    host_at_ms: number;
+    received_at_ms: number;
+    evidence: string;
+  };
+  join_tokens: {
+    id: string;
+    hash: string;
+    group_name: string | null;
+    labels: string;
+    description: string;
+    replaces_host: string | null;
+    created_at_ms: number;
+    expires_at_ms: number;
+    used_at_ms: number | null;
+    used_by: string | null;
+    actor: string;
+  };
+  api_tokens: {
+    id: string;
+    hash: string;
+    name: string;
+    role: string;
+    created_at_ms: number;
+    expires_at_ms: number | null;
+    revoked_at_ms: number | null;
+  };
+  halts: { scope: string; reason: string; actor: string; at_ms: number };
+  audit: {
+    id: number;
+    at_ms: number;
+    actor: string;
+    type: string;
+    subject: string;
+    details: string;
+  };
+  trust_files: { path: string; content: string };
+}
