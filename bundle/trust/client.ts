@@ -12,6 +12,7 @@ import {
   loadRoleAlone,
   loadSnapshot,
   loadTimestamp,
+  requireFreshRole,
   requireFreshRoot,
   requireFreshSnapshot,
   type RoleName,
@@ -113,7 +114,8 @@ async function refreshRoot(set: TrustedSet, session: Session): Promise<TrustedSe
 
 async function refreshTimestamp(set: TrustedSet, session: Session): Promise<TrustedSet> {
   // What the cache holds counts only if the keys of the current root signed it: a rotation frees from its versions (A19).
-  const cached = await session.store.read(session.names.role('timestamp'));
+  const cached =
+    set.timestamp === null ? await session.store.read(session.names.role('timestamp')) : null;
   const base = (cached === null ? null : attempt(() => loadTimestamp(set, cached))) ?? set;
   const bytes = await session.fetch.metadata('timestamp.json', METADATA_MAX_BYTES.timestamp);
   if (bytes === null) throw new Problem('E_HTTP', 'the repository has no timestamp.json');
@@ -125,12 +127,13 @@ async function refreshTimestamp(set: TrustedSet, session: Session): Promise<Trus
 
 async function refreshSnapshot(set: TrustedSet, session: Session): Promise<TrustedSet> {
   const name = session.names.role('snapshot');
-  const cached = await session.store.read(name);
+  const cached = set.snapshot === null ? await session.store.read(name) : null;
   const base = (cached === null ? null : attempt(() => loadSnapshot(set, cached))) ?? set;
   const listed = base.timestamp?.signed.snapshot;
   if (hasListedSnapshot(base)) {
     const digest = listed?.hashes.get('sha256');
-    if (cached !== null && digest !== undefined && !hasDigest(cached, digest)) {
+    const held = base.snapshot?.bytes;
+    if (held !== undefined && digest !== undefined && sha256(held) !== digest) {
       session.onEquivocation('snapshot');
     }
     requireFreshSnapshot(base, session.now);
@@ -155,7 +158,10 @@ export async function loadRole(
   name: RoleName,
   session: Session,
 ): Promise<TrustedSet> {
-  if (roleOf(set, name) !== null) return set;
+  if (roleOf(set, name) !== null) {
+    requireFreshRole(set, name, session.now);
+    return set;
+  }
   const cacheName = session.names.role(name.role);
   const cached = await session.store.read(cacheName);
   if (cached !== null) {
@@ -256,8 +262,4 @@ function attempt<T>(use: () => T): T | null {
     if (isProblem(error)) return null;
     throw error;
   }
-}
-
-function hasDigest(bytes: Uint8Array, digest: string): boolean {
-  return sha256(bytes) === digest;
 }

@@ -73,6 +73,11 @@ export function loadTimestamp(set: TrustedSet, bytes: Uint8Array): TrustedSet {
 
 /** A timestamp from the repository (5.4). */
 export function updateTimestamp(set: TrustedSet, bytes: Uint8Array, now: number): Update {
+  if (set.timestamp !== null && isEqual(set.timestamp.bytes, bytes)) {
+    // The very bytes that were verified before: nothing to verify again, but time has passed.
+    requireFresh('timestamp', set.timestamp.signed.expires, now);
+    return { set, outcome: 'kept' };
+  }
   const timestamp = verifiedTimestamp(set, bytes);
   const old = set.timestamp;
   if (old !== null) {
@@ -118,7 +123,8 @@ export function updateSnapshot(set: TrustedSet, bytes: Uint8Array, now: number):
     }
     refuseRollback(`${name}, as listed in snapshot,`, entry.version, old.version);
   }
-  const next = { ...set, snapshot };
+  // Roles were verified against the old snapshot; they are loaded anew, from the cache where they did not change.
+  const next = { ...set, snapshot, roles: new Map() };
   requireFreshSnapshot(next, now);
   return next;
 }
@@ -143,6 +149,12 @@ export const TARGETS: RoleName = { role: 'targets', delegator: 'root' };
 /** The verified role, or null when it is not loaded under this delegator. */
 export function roleOf(set: TrustedSet, name: RoleName): Metadata<Targets> | null {
   return set.roles.get(`${name.delegator}/${name.role}`) ?? null;
+}
+
+/** Refuses a role that expired since it was loaded. */
+export function requireFreshRole(set: TrustedSet, name: RoleName, now: number): void {
+  const role = roleOf(set, name);
+  if (role !== null) requireFresh(name.role, role.signed.expires, now);
 }
 
 /** What the snapshot lists for a role. @throws Problem E_NOTARGET when it lists none. */
@@ -313,6 +325,10 @@ export function requireDigests(
 function timestampOf(set: TrustedSet): Metadata<Timestamp> {
   if (set.timestamp === null) throw new Problem('E_MIX', 'no timestamp is trusted yet');
   return set.timestamp;
+}
+
+function isEqual(a: Uint8Array, b: Uint8Array): boolean {
+  return a.length === b.length && a.every((byte, index) => byte === b[index]);
 }
 
 /** Two files that say the same, however often they were signed. */

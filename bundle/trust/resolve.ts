@@ -1,0 +1,359 @@
+/**
+ * From a fresh trusted set to a verified artifact: steps 3 to 6 of the verification order (docs/specs/trust.md, section 9).
+ * State moves only forward; what moved is returned even when the answer is that there is nothing to do.
+ */
+import { type DesiredDocument, desiredDocument } from '#/protocol/documents.ts';
+import { isProblem, Problem } from '#/protocol/errors.ts';
+import type { ArtifactId } from '#/protocol/ids.ts';
+import { checkCompatibility } from '../compatibility.ts';
+import {
+  decodeEnvelope,
+  ENVELOPE_MAX_BYTES,
+  MANIFEST_PAYLOAD_TYPE,
+  openEnvelope,
+} from '../dsse.ts';
+import { keyIdOf, sha256 } from '../keys.ts';
+import { MANIFEST_MAX_BYTES, type Manifest, manifestSchema } from '../manifest.ts';
+import { findTarget, type FoundTarget, type Session, targetFileName } from './client.ts';
+import {
+  BUILDERS_PATH,
+  buildersDocument,
+  buildersOf,
+  checkShape,
+  desiredPath,
+  DOCUMENT_MAX_BYTES,
+  FLOORS_PATH,
+  floorsDocument,
+  groupRole,
+  hostDesiredPath,
+  imageCustom,
+  imageRole,
+  manifestEnvelopePath,
+  manifestPath,
+  POLICY_ROLE,
+  readDocument,
+  REVOKED_PATH,
+  revokedDocument,
+} from './documents.ts';
+import type { TargetEntry } from './metadata.ts';
+import { requireDigests, type TrustedSet } from './trusted-set.ts';
+import { openWaveAt } from './waves.ts';
+
+/** What a host remembers beside the metadata. Every field only grows. */
+export interface TrustMemory {
+  /** Seconds since 1970: time is never earlier than this. */
+  readonly timeFloor: number;
+  /** Lowest release that may be installed, per class: the highest that `floors.json` ever said. */
+  readonly floors: Readonly<Record<string, number>>;
+  /** Highest release that was committed, per class: the floor for bundle files, which no pin orders. */
+  readonly committed: Readonly<Record<string, number>>;
+  /** Highest `seq` of each pin document, by its target path. */
+  readonly pins: Readonly<Record<string, number>>;
+  readonly revokedArtifacts: readonly string[];
+  readonly revokedKeyIds: readonly string[];
+}
+
+export const emptyMemory: TrustMemory = {
+  timeFloor: 0,
+  floors: {},
+  committed: {},
+  pins: {},
+  revokedArtifacts: [],
+  revokedKeyIds: [],
+};
+
+export interface HostContext {
+  readonly group: string;
+  readonly host: string;
+  readonly class: string;
+  readonly arch: 'amd64' | 'arm64';
+  /** `agentNumber` of the running agent. */
+  readonly agent: number;
+}
+
+export interface VerifiedManifest {
+  readonly artifactId: ArtifactId;
+  readonly manifest: Manifest;
+  readonly manifestBytes: Uint8Array;
+}
+
+/** A session whose `replace` and `read` also keep the small documents of the policy. */
+export interface Documents {
+  /** Bytes of a target from the cache of documents, or null. They are checked like fetched ones. */
+  read(path: string): Promise<Uint8Array | null>;
+  replace(path: string, bytes: Uint8Array): Promise<void>;
+}
+
+/** Step 3: floors and revocations. The set that is returned no longer counts signatures by revoked keys. */
+export async function applyPolicy(
+  set: TrustedSet,
+  session: Session,
+  documents: Documents,
+  memory: TrustMemory,
+): Promise<{ readonly set: TrustedSet; readonly memory: TrustMemory }> {
+  const floorsTarget = await findIn(set, FLOORS_PATH, POLICY_ROLE, session);
+  const floors = readDocument(
+    FLOORS_PATH,
+    floorsDocument,
+    await documentOf(floorsTarget, session, documents),
+  );
+  const revokedTarget = await findIn(floorsTarget.set, REVOKED_PATH, POLICY_ROLE, session);
+  const revoked = readDocument(
+    REVOKED_PATH,
+    revokedDocument,
+    await documentOf(revokedTarget, session, documents),
+  );
+  const raised: Record<string, number> = { ...memory.floors };
+  for (const entry of floors.floors) {
+    raised[entry.class] = Math.max(raised[entry.class] ?? 0, entry.release);
+  }
+  const next: TrustMemory = {
+    ...memory,
+    floors: raised,
+    revokedArtifacts: union(memory.revokedArtifacts, revoked.artifacts),
+    revokedKeyIds: union(memory.revokedKeyIds, revoked.keyIds),
+  };
+  return { set: withoutKeys(revokedTarget.set, next.revokedKeyIds), memory: next };
+}
+
+/** The set under rules that take revoked keys for no keys. Roles that are loaded stay as they were verified. */
+export function withoutKeys(set: TrustedSet, keyIds: readonly string[]): TrustedSet {
+  if (keyIds.length === 0) return set;
+  const revoked = new Set(keyIds);
+  const { rules } = set;
+  return {
+    ...set,
+    rules: {
+      ...rules,
+      keyMaterial: (key) => (revoked.has(keyIdOf(key)) ? null : rules.keyMaterial(key)),
+    },
+  };
+}
+
+export interface Pin {
+  readonly set: TrustedSet;
+  readonly memory: TrustMemory;
+  readonly desired: DesiredDocument;
+}
+
+/** Step 4: the pin of this host, or of its group; from exactly the group's role, never older than one seen before. */
+export async function readPin(
+  set: TrustedSet,
+  session: Session,
+  documents: Documents,
+  memory: TrustMemory,
+  host: HostContext,
+): Promise<Pin> {
+  const role = groupRole(host.group);
+  const hostPath = hostDesiredPath(host.group, host.host);
+  const own = await findOptional(set, hostPath, role, session);
+  const path = own === null ? desiredPath(host.group) : hostPath;
+  const found = own ?? (await findIn(set, path, role, session));
+  const desired = readDocument(path, desiredDocument, await documentOf(found, session, documents));
+  if (desired.group !== host.group || (own !== null && desired.host !== host.host)) {
+    throw new Problem('E_PIN', `${path} is the pin of ${desired.group} ${desired.host ?? ''}`);
+  }
+  if (own === null && desired.host !== undefined) {
+    throw new Problem('E_PIN', `${path} names a single host`);
+  }
+  const seen = memory.pins[path] ?? 0;
+  if (desired.seq < seen) {
+    throw new Problem('E_ROLLBACK', `${path} has seq ${desired.seq}, ${seen} was seen before`, {
+      seq: desired.seq,
+      seen,
+    });
+  }
+  return {
+    set: found.set,
+    desired,
+    memory: { ...memory, pins: { ...memory.pins, [path]: desired.seq } },
+  };
+}
+
+/** Why a pin causes no switch now, or null when it does. `now` in seconds. */
+export function pinHindrance(
+  desired: DesiredDocument,
+  artifactId: string,
+  host: string,
+  now: number,
+): string | null {
+  if (desired.expiresAt !== undefined && now >= desired.expiresAt) return 'the pin has expired';
+  // What hosts ran before may be offered at any time: it is how a rollout goes back.
+  if (artifactId === desired.previous?.artifactId) return null;
+  const opensAt = openWaveAt(desired.waves, host);
+  return now < opensAt ? `the wave of this host opens at ${opensAt}` : null;
+}
+
+/** Steps 5 and 6: the image target of exactly the class's role, and its manifest by the trusted builders. */
+export async function readManifest(
+  pin: Pin,
+  session: Session,
+  documents: Documents,
+  artifactId: string,
+  host: HostContext,
+): Promise<VerifiedManifest & { readonly set: TrustedSet }> {
+  const { desired, memory } = pin;
+  const ref = [desired.artifact, desired.previous].find((each) => each?.artifactId === artifactId);
+  if (ref === undefined) {
+    throw new Problem(
+      'E_PIN',
+      `artifact ${artifactId} is not what the pin of ${host.group} allows`,
+      {
+        artifactId,
+        pinned: desired.artifact.artifactId,
+        seq: desired.seq,
+      },
+    );
+  }
+  if (ref.class !== host.class) {
+    throw new Problem('E_CLASS', `artifact of class ${ref.class}, this host is ${host.class}`);
+  }
+  const path = manifestPath(ref);
+  if (ref.path !== path) {
+    throw new Problem('E_PIN', `the pin names the path ${ref.path}, expected ${path}`);
+  }
+  const role = imageRole(ref.class);
+  const listed = await findIn(pin.set, path, role, session);
+  const custom = checkShape(`custom of ${path}`, imageCustom, listed.target.custom);
+  const isPinned =
+    custom.artifactId === ref.artifactId &&
+    custom.class === ref.class &&
+    custom.release === ref.release &&
+    listed.target.hashes.get('sha256') === ref.artifactId;
+  if (!isPinned) {
+    throw new Problem('E_ARTIFACT', `${path} is released as something else than was pinned`);
+  }
+  requireAllowed(memory, ref.class, ref.release, ref.artifactId);
+  const envelopeTarget = await findIn(listed.set, manifestEnvelopePath(ref), role, session);
+  const builders = await findIn(envelopeTarget.set, BUILDERS_PATH, POLICY_ROLE, session);
+  const trusted = buildersOf(
+    readDocument(BUILDERS_PATH, buildersDocument, await documentOf(builders, session, documents)),
+    ref.class,
+  );
+  const envelopeBytes = await fetchTarget(envelopeTarget, session, ENVELOPE_MAX_BYTES);
+  const manifestBytes = openEnvelope(decodeEnvelope(envelopeBytes), {
+    keys: trusted.keys.filter((key) => !memory.revokedKeyIds.includes(key.keyId)),
+    threshold: trusted.threshold,
+    payloadType: MANIFEST_PAYLOAD_TYPE,
+  });
+  const verified = manifestOf(manifestBytes, ref.artifactId);
+  const { manifest } = verified;
+  const isReleased =
+    manifest.class === ref.class &&
+    manifest.version === ref.version &&
+    manifest.release === ref.release &&
+    manifest.minAgent === custom.minAgent &&
+    manifest.arch === custom.arch;
+  if (!isReleased) {
+    throw new Problem(
+      'E_ARTIFACT',
+      `manifest ${artifactId} is not what was released under ${path}`,
+    );
+  }
+  checkCompatibility(manifest, { ...host, runningRelease: null });
+  return { ...verified, set: builders.set };
+}
+
+/** The manifest of bytes whose digest is the artifact id. @throws Problem E_ARTIFACT, E_SCHEMA */
+export function manifestOf(manifestBytes: Uint8Array, artifactId: string): VerifiedManifest {
+  const digest = sha256(manifestBytes);
+  if (digest !== artifactId) {
+    throw new Problem('E_ARTIFACT', `manifest has sha256 ${digest}, ${artifactId} was pinned`);
+  }
+  const manifest = readDocument('manifest', manifestSchema, manifestBytes, MANIFEST_MAX_BYTES);
+  return { artifactId: digest as ArtifactId, manifest, manifestBytes };
+}
+
+/** @throws Problem E_REVOKED, E_FLOOR */
+export function requireAllowed(
+  memory: TrustMemory,
+  imageClass: string,
+  release: number,
+  artifactId: string,
+): void {
+  if (memory.revokedArtifacts.includes(artifactId)) {
+    throw new Problem('E_REVOKED', `artifact ${artifactId} was revoked`, { artifactId });
+  }
+  const floor = memory.floors[imageClass] ?? 0;
+  if (release < floor) {
+    throw new Problem('E_FLOOR', `release ${release} of ${imageClass}, the floor is ${floor}`, {
+      release,
+      floor,
+    });
+  }
+}
+
+/** A target from exactly this role. @throws Problem E_NOTARGET */
+async function findIn(
+  set: TrustedSet,
+  path: string,
+  role: string,
+  session: Session,
+): Promise<FoundTarget> {
+  const found = await findTarget(set, path, session);
+  if (found.role !== role) {
+    throw new Problem('E_NOTARGET', `${path} is listed by ${found.role}, only ${role} may`, {
+      path,
+      role: found.role,
+    });
+  }
+  return found;
+}
+
+async function findOptional(
+  set: TrustedSet,
+  path: string,
+  role: string,
+  session: Session,
+): Promise<FoundTarget | null> {
+  try {
+    return await findIn(set, path, role, session);
+  } catch (error) {
+    if (isProblem(error, 'E_NOTARGET')) return null;
+    throw error;
+  }
+}
+
+/** A small document: from the cache when it has the signed digest, else fetched and kept. */
+async function documentOf(
+  found: FoundTarget,
+  session: Session,
+  documents: Documents,
+): Promise<Uint8Array> {
+  const cached = await documents.read(found.target.path);
+  if (cached !== null && hasDigests(found.target, cached)) return cached;
+  const bytes = await fetchTarget(found, session, DOCUMENT_MAX_BYTES);
+  await documents.replace(found.target.path, bytes);
+  return bytes;
+}
+
+function hasDigests(target: TargetEntry, bytes: Uint8Array): boolean {
+  try {
+    requireDigests(target.path, bytes, target);
+    return true;
+  } catch (error) {
+    if (isProblem(error, 'E_HASH')) return false;
+    throw error;
+  }
+}
+
+/** A target's bytes, never more than were signed. @throws Problem E_TOOBIG, E_HASH, E_HTTP */
+export async function fetchTarget(
+  found: FoundTarget,
+  session: Session,
+  maxBytes: number,
+): Promise<Uint8Array> {
+  const { target } = found;
+  if (target.length > maxBytes) {
+    throw new Problem('E_TOOBIG', `${target.path} has ${target.length} bytes, at most ${maxBytes}`);
+  }
+  const name = targetFileName(found.set, target);
+  const bytes = await session.fetch.target(name, target.length);
+  if (bytes === null) throw new Problem('E_HTTP', `the repository has no target ${name}`);
+  requireDigests(target.path, bytes, target);
+  return bytes;
+}
+
+function union(a: readonly string[], b: readonly string[]): readonly string[] {
+  return [...new Set([...a, ...b])];
+}

@@ -1,0 +1,119 @@
+/**
+ * Starter trust: all keys made by one call, and what is not protected yet because of that. docs/specs/trust.md, section 8.
+ */
+import { BUILDERS_PATH } from '#/bundle/trust/documents.ts';
+import { secondsAt } from '#/bundle/trust/shape.ts';
+import { type StoredKey, storedKeyOf } from './key-file.ts';
+import {
+  type KeyUse,
+  keyUses,
+  nowSeconds,
+  readCurrent,
+  readRoleDocument,
+  type Repository,
+  roleKeysOf,
+  type SignedDocument,
+} from './repository.ts';
+import { readBuilders } from './targets.ts';
+
+export interface StarterKeys {
+  /** To a file that the operator chooses, away from control. */
+  readonly root: readonly StoredKey[];
+  /** Held by control: everything else. */
+  readonly control: readonly StoredKey[];
+}
+
+/** One key of each use. `randomSeed` gives 32 fresh random bytes at each call. */
+export function starterKeys(randomSeed: () => Uint8Array): StarterKeys {
+  const keys = keyUses.map((use) => storedKeyOf(use, randomSeed()));
+  return {
+    root: keys.filter((key) => key.use === 'root'),
+    control: keys.filter((key) => key.use !== 'root'),
+  };
+}
+
+export interface RoleStatus {
+  readonly role: string;
+  readonly threshold: number;
+  readonly keyIds: readonly string[];
+  /** Keys of the role that are in the hands of control. */
+  readonly heldKeyIds: readonly string[];
+  readonly version: number;
+  readonly expires: string;
+  readonly hasExpired: boolean;
+}
+
+export interface TrustOverview {
+  readonly roles: readonly RoleStatus[];
+  /** Sentences: what whoever takes over control could do, because of how the keys are held. Empty when all is on. */
+  readonly protectionsOff: readonly string[];
+}
+
+/** Every role with its keys, and the protections that are off. */
+export function trustStatus(repository: Repository): TrustOverview {
+  const { root, timestamp, snapshot, targets } = readCurrent(repository);
+  const held = new Set(repository.keys.map((key) => key.signer.key.keyId));
+  const delegated = (targets.delegations?.roles ?? []).map((entry) => entry.name);
+  const documents = new Map<string, SignedDocument | null>([
+    ['root', root],
+    ['timestamp', timestamp],
+    ['snapshot', snapshot],
+    ['targets', targets],
+    ...delegated.map((role) => [role, readRoleDocument(repository, role)] as const),
+  ]);
+  const roles: RoleStatus[] = [];
+  for (const [role, document] of documents) {
+    if (document === null) continue;
+    const { keyIds, threshold } = roleKeysOf(root, targets, role);
+    roles.push({
+      role,
+      threshold,
+      keyIds,
+      heldKeyIds: keyIds.filter((keyId) => held.has(keyId)),
+      version: document.version,
+      expires: document.expires,
+      hasExpired: secondsAt(document.expires, role) <= nowSeconds(repository),
+    });
+  }
+  return { roles, protectionsOff: protectionsOff(repository, roles) };
+}
+
+/** What a role's keys are worth to whoever holds enough of them. */
+const powers: Readonly<Record<Exclude<KeyUse, 'snapshot' | 'timestamp'>, string>> = {
+  root: 'replace every other key',
+  targets: 'name other keys for releases, pins and policy',
+  policy: 'name other builders and stop raising floors',
+  release: 'release an image',
+  operator: 'pin any released image',
+};
+
+function protectionsOff(repository: Repository, roles: readonly RoleStatus[]): readonly string[] {
+  const sentences: string[] = [];
+  for (const status of roles) {
+    const use = useOf(status.role);
+    if (use === 'snapshot' || use === 'timestamp') continue;
+    if (status.heldKeyIds.length >= status.threshold) {
+      sentences.push(
+        `${status.role}: control holds enough keys; whoever takes over control can ${powers[use]}`,
+      );
+    } else if (status.threshold === 1) {
+      sentences.push(`${status.role}: one stolen key is enough to ${powers[use]}`);
+    }
+  }
+  for (const entry of readBuilders(repository).classes) {
+    if (entry.threshold === 1) {
+      sentences.push(
+        `${BUILDERS_PATH}: class ${entry.class} needs one builder; one stolen key is enough to sign a manifest`,
+      );
+    }
+  }
+  return sentences;
+}
+
+function useOf(role: string): KeyUse {
+  if (role === 'root' || role === 'targets' || role === 'snapshot' || role === 'timestamp') {
+    return role;
+  }
+  if (role === 'policy') return 'policy';
+  return role.startsWith('grp-') ? 'operator' : 'release';
+}
