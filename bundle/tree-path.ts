@@ -19,8 +19,14 @@ const systemdEscape = /\\x[0-9a-f]{2}/gu;
 /** Control, format (zero width, direction), private, unassigned, separators other than the plain space. */
 const invisible = /[\p{Cc}\p{Cf}\p{Co}\p{Cn}\p{Cs}\p{Zl}\p{Zp}]|(?! )\p{Zs}/u;
 /** Look like `/` or `.` or `\` but have no compatibility form that says so. */
-const lookAlike =
-  /[\u2044\u2215\u29F5\u29F8\u29F9\u2571\u2572\uA9CF\u06D4\u0701\u0702\u0660\u06F0\uA60E\u{10A50}\u{1D16D}]/u;
+const lookAlike = new RegExp(
+  [
+    '[\\u2044\\u2215\\u29F5\\u29F8\\u29F9\\u2571\\u2572]',
+    // Dots: Arabic and Syriac full stops, Lisu, Vai, Kharoshthi, and digits that are a dot.
+    '[\\u06D4\\u0701\\u0702\\u0660\\u06F0\\uA4F8\\uA60E\\u{10A50}]',
+  ].join('|'),
+  'u',
+);
 
 /**
  * Throws E_PATH unless `path` is a relative path of plain components. Needs no listing: duplicates, parents and

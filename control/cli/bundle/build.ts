@@ -24,12 +24,12 @@ import {
 import { encodeTreeList } from '#/bundle/tree-list.ts';
 import { type ChunkContext, chunkImage, chunkTree } from '#/control/cli/bundle/chunk-payload.ts';
 import { createChunkStore } from '#/control/cli/bundle/chunk-store.ts';
+import { createChunkWriter } from '#/control/cli/bundle/chunk-writer.ts';
 import { createCompressPool } from '#/control/cli/bundle/compress-pool.ts';
 import type { Definition, PayloadDefinition } from '#/control/cli/bundle/definition.ts';
 import { provenanceLine } from '#/control/cli/bundle/provenance.ts';
 import { type ScannedEntry, scanTree } from '#/control/cli/bundle/scan-tree.ts';
 import { writeBundle } from '#/control/cli/bundle/write-bundle.ts';
-import packageJson from '#/package.json' with { type: 'json' };
 import { isProblem, Problem } from '#/protocol/errors.ts';
 import type { ArtifactId } from '#/protocol/ids.ts';
 
@@ -57,6 +57,8 @@ export interface BuildOptions {
   readonly builderId?: string;
   /** Source of the content, for the provenance: URI and digests, for example of a git commit. */
   readonly source?: { readonly uri: string; readonly digest: Readonly<Record<string, string>> };
+  /** Version of the program that builds, for the provenance. */
+  readonly toolVersion?: string;
   /** Compressing threads; all cores unless given. Does not change the result. */
   readonly workers?: number;
   readonly onProgress?: (progress: BuildProgress) => void;
@@ -105,8 +107,9 @@ async function build(options: BuildOptions): Promise<BuildResult> {
   try {
     await using data = await open(join(scratch, 'chunks.data'), 'wx+', 0o600);
     const level = options.definition.compressionLevel;
-    const store = createChunkStore(data, pool, { workers, level });
-    const progress = progressOf(options, scanned, store.storedBytes);
+    const writer = createChunkWriter(data, pool, { workers, level });
+    const store = createChunkStore(writer);
+    const progress = progressOf(options, scanned, writer.storedBytes);
     const context: ChunkContext = {
       store,
       onBytes: (bytes) => progress('chunk', bytes),
@@ -119,9 +122,9 @@ async function build(options: BuildOptions): Promise<BuildResult> {
       pieces.push(done.pieces);
       payloads.push(done.payload);
     }
-    const chunks = await store.finish();
+    const chunks = await writer.finish();
     const index = encodeIndex(chunks, pieces);
-    const manifest = manifestOf(options, payloads, index, store.storedBytes());
+    const manifest = manifestOf(options, payloads, index, writer.storedBytes());
     const manifestBytes = encodeManifest(manifest);
     const artifactId = artifactIdOf(manifestBytes);
     const envelope = signEnvelope(MANIFEST_PAYLOAD_TYPE, manifestBytes, options.signers);
@@ -265,7 +268,7 @@ function provenanceOf(
     source: options.source,
     compressionLevel: options.definition.compressionLevel,
     versions: {
-      switchback: packageJson.version,
+      switchback: options.toolVersion ?? 'unknown',
       node: process.versions.node,
       zstd: process.versions['zstd'] ?? 'unknown',
     },

@@ -22,7 +22,7 @@ export interface CompressPool {
 interface Waiting {
   readonly job: CompressJob;
   readonly resolve: (result: CompressResult) => void;
-  readonly reject: (error: unknown) => void;
+  readonly reject: (error: Error) => void;
 }
 
 /** A pool of `workers` threads, started as they are needed. */
@@ -34,7 +34,7 @@ export function createCompressPool(workers: number): CompressPool {
   const all: Worker[] = [];
   const queue: Waiting[] = [];
   const running = new Map<Worker, Waiting>();
-  let failure: { readonly error: unknown } | null = null;
+  let failure: Error | null = null;
 
   const next = (): void => {
     while (queue.length > 0) {
@@ -57,8 +57,9 @@ export function createCompressPool(workers: number): CompressPool {
       next();
     });
     worker.on('error', (error) => {
-      failure ??= { error };
-      for (const waiting of [...running.values(), ...queue.splice(0)]) waiting.reject(error);
+      failure ??= error as Error;
+      for (const waiting of [...running.values(), ...queue.splice(0)])
+        waiting.reject(error as Error);
       running.clear();
     });
     return worker;
@@ -67,7 +68,7 @@ export function createCompressPool(workers: number): CompressPool {
     run: (job) =>
       new Promise((resolve, reject) => {
         if (failure !== null) {
-          reject(failure.error);
+          reject(failure);
           return;
         }
         queue.push({ job, resolve, reject });

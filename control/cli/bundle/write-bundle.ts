@@ -8,7 +8,7 @@ import {
   padding,
   TRAILER_BYTES,
 } from '#/bundle/container.ts';
-import { writeAll } from '#/control/cli/bundle/chunk-store.ts';
+import { writeAll } from '#/control/cli/bundle/chunk-writer.ts';
 import { must } from '#/protocol/errors.ts';
 
 const COPY_BYTES = 1024 * 1024;
