@@ -1,0 +1,19 @@
+/** Every generated file of the repository, as path → content. `npm run gen` writes them, the tidy test compares them. */
+import { casesFile } from '#/test/tidy/cases.ts';
+import type { SourceFile } from '#/test/tidy/source.ts';
+import { apiPage } from './api.ts';
+import { cliPage } from './cli.ts';
+import { errorsPage } from './errors.ts';
+
+/** `files`: the tree as it stands; some pages are made from the titles and tables in it. */
+export async function generatedFiles(
+  files: readonly SourceFile[],
+): Promise<ReadonlyMap<string, string>> {
+  const hasProtocolSpec = files.some((file) => file.path === 'docs/specs/protocol.md');
+  return new Map([
+    ['docs/reference/errors.md', errorsPage()],
+    ['docs/reference/cli.md', cliPage()],
+    ['docs/reference/api.md', apiPage(hasProtocolSpec)],
+    ['test/cases.json', casesFile(files)],
+  ]);
+}

@@ -1,0 +1,7 @@
+/** What the house rules do not ask for yet, each with its reason. A row that is needed no more fails the test. */
+
+/** Error codes of parts that are not built yet: they stand in the table because codes are public and never renamed. */
+export const reservedCodes: Readonly<Record<string, string>> = {};
+
+/** Numbered cases without a test of their own so far. */
+export const pendingCases: Readonly<Record<string, string>> = {};
