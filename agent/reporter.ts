@@ -139,7 +139,7 @@ export function standingOf(
   state: State,
 ): Pick<ReportDocument, 'running' | 'previous' | 'state' | 'why' | 'healthy' | 'denied'> {
   const { known, lastEnd } = state;
-  const endedHere = lastEnd !== null && lastEnd.ref.artifactId === known.artifactId;
+  const endedHere = lastEnd?.ref?.artifactId === known.artifactId;
   return {
     running: known.artifactId,
     previous: known.previous,
@@ -148,7 +148,7 @@ export function standingOf(
     healthy:
       state.at === 'needs-attention'
         ? false
-        : endedHere && lastEnd.phase === 'confirmed'
+        : endedHere && lastEnd?.phase === 'confirmed'
           ? true
           : null,
     denied: state.denied.slice(-MAX_DENIED).map(({ artifactId, code }) => ({ artifactId, code })),
