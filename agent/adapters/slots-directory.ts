@@ -17,6 +17,7 @@ import { slotRecords } from './slot-records.ts';
 const BLOCK_BYTES = 4096;
 /** Directories and files around a version: staging, meta, manifest, index, links. */
 const META_INODES = 16;
+const RELEASES_MODE = 0o755;
 /** Deeper trees are refused by the listing; this only ends a removal that met something else. */
 const REMOVE_MAX_DEPTH = 512;
 
@@ -113,8 +114,17 @@ class DirectorySlots implements Slots {
     const { version, release } = manifest;
     const record = { slot, status: 'writing' as const, artifactId, version, release, reason: null };
     await this.#records.write(record);
-    await makeDirectory(this.#files, this.#layout.releases);
+    await this.#makeReleases();
     await makeDirectory(this.#files, this.#layout.staging(slot));
+  }
+
+  /** Readable by all, unlike what is written in it: services run as users of their own. */
+  async #makeReleases(): Promise<void> {
+    const { releases } = this.#layout;
+    if ((await this.#files.stat(releases)) === null) {
+      await this.#files.mkdir(releases, RELEASES_MODE);
+    }
+    await makeDirectory(this.#files, releases);
   }
 
   async mark(slot: string, status: SlotStatus, reason: string | null): Promise<void> {
