@@ -154,7 +154,11 @@ export interface OperationResults extends Record<OperationName, object> {
     readonly opensAt: number | null;
     readonly closesAt: number | null;
   };
-  probe: { readonly results: readonly CheckOutcome[] };
+  probe: {
+    readonly results: readonly CheckOutcome[];
+    /** Restarts of what runs since it was activated, where the activator can see them (F47). */
+    readonly restarts?: number;
+  };
   switch: { readonly outcome: 'switched' | 'reboot-requested' };
   'roll-back': { readonly outcome: 'switched' | 'reboot-requested' };
   'check-store': StartFacts;

@@ -52,6 +52,8 @@ export const attempt = v.object({
   offer: offerRef,
   /** What was live when the attempt began: where a rollback leads. Null before the first install. */
   from: v.nullable(v.object({ slot: slotId, artifactId: v.nullable(artifactId) })),
+  /** Tickets written for it: each is one arming, and their number is bounded (I6). */
+  arms: count,
   /** Bytes, durations and such, for the reports. */
   evidence,
 });
@@ -75,8 +77,11 @@ export const checkTally = v.object({
   successes: count,
   failures: count,
   passed: v.boolean(),
+  /** Run time at which it is due again. */
+  nextRunMs: count,
   detail: shortText,
 });
+export type CheckTally = Readonly<v.InferOutput<typeof checkTally>>;
 export const health = v.object({
   /** Run time at which the checks began; `startAfterMs` counts from here. */
   sinceRunMs: count,
@@ -137,6 +142,8 @@ const base = {
     artifactId: v.nullable(artifactId),
     /** The version before the live one, where an ordered rollback leads. */
     previous: v.nullable(artifactId),
+    /** The retry generation with which the live version was taken up: a later denial of it has to reach that far. */
+    retryGeneration: v.optional(count, 0),
   }),
   opCounter: count,
   op: v.nullable(operation),
@@ -151,15 +158,14 @@ const base = {
       retryGeneration: count,
       failures: count,
       notBeforeRunMs: count,
-      /** Times the boot loader did not try the armed slot (F34). */
-      notAttempted: count,
       code: errorCode,
     }),
   ),
   /** How the last attempt ended, for `explain`. */
   lastEnd: v.nullable(
     v.object({
-      ref: attemptRef,
+      /** Null: it ended before it was known which artifact it is about. */
+      ref: v.nullable(attemptRef),
       phase: attemptPhase,
       code: v.nullable(errorCode),
       message: shortText,
@@ -173,8 +179,13 @@ const unwind = v.object({ to: v.picklist(['staged', 'aborted']), reason: reasonO
 const onTrial = { attempt, target, ticket };
 
 export const stateSchema = v.variant('at', [
-  /** `activate`: what is live does not run as it should, it is started. */
-  v.object({ ...base, at: v.literal('idle'), step: v.picklist(['settled', 'activate']) }),
+  v.object({
+    ...base,
+    at: v.literal('idle'),
+    /** `activate`: what is live does not run, it is started. `allow`: a deny-list entry is removed. */
+    step: v.picklist(['settled', 'activate', 'allow']),
+    allow: v.nullable(artifactId),
+  }),
   v.object({
     ...base,
     at: v.literal('checking'),
@@ -281,6 +292,7 @@ export const stateSchema = v.variant('at', [
     at: v.literal('aborted'),
     ref: attemptRef,
     reason: reasonOf,
+    step: v.picklist(['deny', 'discard', 'end']),
     /** What was written so far, to be removed. Null: nothing, or it is worth keeping. */
     discard: v.nullable(slotId),
   }),
@@ -291,7 +303,9 @@ export const stateSchema = v.variant('at', [
     ref: v.nullable(attemptRef),
     reason: reasonOf,
     step: v.picklist(['observe', 'disarm', 'remove-ticket']),
+    /** An armed slot that no attempt stands for, and a ticket likewise. */
     trialSlot: v.nullable(slotId),
+    ticketAttempt: v.nullable(attemptId),
   }),
   v.object({
     ...base,
@@ -308,7 +322,7 @@ export type StateName = State['at'];
 /** One state by its name. */
 export type At<N extends StateName> = Extract<State, { readonly at: N }>;
 /** What every state has. */
-export type Base = Omit<At<'idle'>, 'at' | 'step'>;
+export type Base = Omit<At<'idle'>, 'at' | 'step' | 'allow'>;
 
 /** The state of an agent that has no journal: before its first start, or after its loss. */
 export function initialState(): State {
@@ -316,10 +330,11 @@ export function initialState(): State {
     schema: STATE_SCHEMA,
     at: 'idle',
     step: 'settled',
+    allow: null,
     modes: { paused: false, halted: false, observeOnly: false },
     run: { runMs: 0, bootId: '', monotonicMs: 0 },
     poll: { dueRunMs: 0, failures: 0 },
-    known: { live: null, artifactId: null, previous: null },
+    known: { live: null, artifactId: null, previous: null, retryGeneration: 0 },
     opCounter: 0,
     op: null,
     denied: [],
