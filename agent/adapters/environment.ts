@@ -1,0 +1,96 @@
+/**
+ * The environment of the agent itself: variables by which whoever starts it could change what Node trusts, loads or connects to
+ * are taken out before anything else runs (H11). Node reads several of them at its own start, so the agent starts itself again.
+ */
+import { spawn } from 'node:child_process';
+import { constants } from 'node:os';
+
+/** What the agent may inherit; everything else is dropped. */
+const KEPT = new Set([
+  'PATH',
+  'HOME',
+  'LANG',
+  'TERM',
+  'TZ',
+  'COLUMNS',
+  'NO_COLOR',
+  'NOTIFY_SOCKET',
+  'WATCHDOG_USEC',
+  'WATCHDOG_PID',
+  'INVOCATION_ID',
+  'JOURNAL_STREAM',
+  'CREDENTIALS_DIRECTORY',
+  'NODE_COMPILE_CACHE',
+]);
+const PATH_DEFAULT = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
+
+type Environment = Readonly<Record<string, string | undefined>>;
+
+/** The names that are dropped, and those among them that Node has already acted on. */
+export function environmentToDrop(environment: Environment): {
+  readonly dropped: readonly string[];
+  readonly acted: readonly string[];
+} {
+  const dropped = Object.keys(environment).filter((variable) => !isKept(variable));
+  return { dropped, acted: dropped.filter(isActedOn) };
+}
+
+function isKept(variable: string): boolean {
+  return KEPT.has(variable) || variable.startsWith('LC_') || variable.startsWith('SWITCHBACK_');
+}
+
+/** Read by Node, OpenSSL, the loader or the C library before our first line runs. */
+function isActedOn(variable: string): boolean {
+  return /^(?:NODE_|LD_|SSL_|OPENSSL_|UV_|MALLOC_|GLIBC_|ICU_)/.test(variable);
+}
+
+/** The environment without them. PATH is a fixed one if it has parts that are not absolute. */
+export function cleanEnvironment(environment: Environment): Record<string, string> {
+  const clean: Record<string, string> = {};
+  for (const [variable, value] of Object.entries(environment)) {
+    if (value !== undefined && isKept(variable)) clean[variable] = value;
+  }
+  const isAbsolute = (clean['PATH'] ?? '').split(':').every((part) => part.startsWith('/'));
+  if (!isAbsolute) clean['PATH'] = PATH_DEFAULT;
+  return clean;
+}
+
+/**
+ * Takes the variables out of `process.env`. When Node has acted on one already (NODE_OPTIONS, NODE_EXTRA_CA_CERTS, …), runs this
+ * very program again without them and resolves with its exit code; null: this process is clean, go on.
+ */
+export async function scrubEnvironment(): Promise<number | null> {
+  const clean = cleanEnvironment(process.env);
+  const { dropped, acted } = environmentToDrop(process.env);
+  if (acted.length === 0) {
+    for (const variable of dropped) delete process.env[variable];
+    process.env['PATH'] = clean['PATH'] ?? PATH_DEFAULT;
+    return null;
+  }
+  const child = spawn(
+    process.execPath,
+    [...cleanArguments(process.execArgv), ...process.argv.slice(1)],
+    {
+      env: clean,
+      stdio: 'inherit',
+    },
+  );
+  const forwarded: readonly NodeJS.Signals[] = ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGUSR2'];
+  for (const signal of forwarded) process.on(signal, () => child.kill(signal));
+  return await new Promise((resolve, reject) => {
+    child.once('error', reject);
+    child.once('exit', (code, signal) =>
+      resolve(code ?? 128 + (signal === null ? 0 : constants.signals[signal])),
+    );
+  });
+}
+
+/** Flags that load code or open a debugger do not go on. */
+function cleanArguments(flags: readonly string[]): readonly string[] {
+  return flags.filter(
+    (flag) =>
+      !/^--(?:require|import|loader|experimental-loader|inspect|env-file|use-openssl-ca|tls-)|^-r/.test(
+        flag,
+      ),
+  );
+}

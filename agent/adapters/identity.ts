@@ -1,0 +1,221 @@
+/**
+ * The host's identity: keys that never leave it, and what control said at enrolment. Files under `identity/` of the state
+ * directory, for root alone (docs/specs/durable-state.md). A change of the machine id means that this is a clone of another
+ * host: it has no identity until it is enrolled anew (F62).
+ */
+import { createHash } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import nacl from 'tweetnacl';
+import * as v from 'valibot';
+import { signEnvelope } from '#/bundle/dsse.ts';
+import { bytesOfHex, hexOf, sha256, signerOf, type Signer } from '#/bundle/keys.ts';
+import { envelope, type Envelope } from '#/protocol/documents.ts';
+import { Problem } from '#/protocol/errors.ts';
+import { signRequest, type SignedMessage } from '#/protocol/http-signature.ts';
+import { groupName, hostId, name, sha256Hex } from '#/protocol/ids.ts';
+import type { FilePort, Identity, Random } from '#/agent/ports.ts';
+import { makeDirectory, readFile, removeFile, replaceFile } from './durable.ts';
+import { stateFile, type StateFile, type StateFormat } from './state-file.ts';
+
+/** Identity with all that the line to control and the verifier need. */
+export interface HostIdentity extends Identity {
+  readonly keyId: string;
+  readonly controlUrls: readonly string[];
+  /** PEM of the only authorities that may vouch for control; null: those of the system. */
+  readonly caPem: string | null;
+  /** root.json that the invitation named by its digest: the anchor of trust. */
+  readonly rootBytes: Uint8Array;
+  readonly statement: Envelope;
+  /** Headers that sign a request (RFC 9421). */
+  signRequest(
+    message: SignedMessage,
+    body: Uint8Array,
+    nowS: number,
+  ): Readonly<Record<string, string>>;
+  /** Keeps a newer statement: the host was moved to another group. Durable on return; counts from the next start. */
+  keepStatement(statement: Envelope): Promise<void>;
+}
+
+const keysSchema = v.object({
+  signSeed: sha256Hex,
+  sealSeed: sha256Hex,
+  createdAtMs: v.number(),
+  /** sha256 of the machine id of the host on which they were made. */
+  machine: sha256Hex,
+});
+export type HostKeys = v.InferOutput<typeof keysSchema>;
+const hostSchema = v.object({
+  host: hostId,
+  group: groupName,
+  class: name,
+  statement: envelope,
+  controlUrls: v.array(v.string()),
+  caPem: v.nullable(v.string()),
+  rootSha256: sha256Hex,
+  enrolledAtMs: v.number(),
+});
+export type HostRecord = v.InferOutput<typeof hostSchema>;
+
+const keysFormat: StateFormat<HostKeys> = {
+  kind: 'host-keys',
+  version: 1,
+  limitBytes: 4096,
+  schema: keysSchema,
+};
+const hostFormat: StateFormat<HostRecord> = {
+  kind: 'host-record',
+  version: 1,
+  limitBytes: 128 * 1024,
+  schema: hostSchema,
+};
+const ROOT_MAX_BYTES = 64 * 1024;
+
+/** The files of an identity. */
+export interface IdentityStore {
+  readonly keys: StateFile<HostKeys>;
+  readonly host: StateFile<HostRecord>;
+  readRoot(): Promise<Uint8Array | null>;
+  writeRoot(bytes: Uint8Array): Promise<void>;
+  /** Makes the directory. */
+  open(): Promise<void>;
+  removeAll(): Promise<void>;
+}
+
+/** The store below an existing state directory. */
+export function identityStore(files: FilePort, stateDirectory: string): IdentityStore {
+  const directory = join(stateDirectory, 'identity');
+  const rootPath = join(directory, 'root.json');
+  const keys = stateFile(files, join(directory, 'keys'), keysFormat);
+  const host = stateFile(files, join(directory, 'host'), hostFormat);
+  return {
+    keys,
+    host,
+    readRoot: () => readFile(files, rootPath, ROOT_MAX_BYTES),
+    writeRoot: (bytes) => replaceFile(files, rootPath, bytes),
+    open: () => makeDirectory(files, directory),
+    async removeAll() {
+      // The record goes first: keys without a record are no identity.
+      await host.remove();
+      await keys.remove();
+      await removeFile(files, rootPath);
+    },
+  };
+}
+
+/** sha256 of the machine id, hex. A host without one gets that of the empty text: then clones cannot be told. */
+export function machineDigest(machineIdFile: string): string {
+  let text = '';
+  try {
+    text = readFileSync(machineIdFile, 'latin1').trim();
+  } catch (cause) {
+    if ((cause as NodeJS.ErrnoException).code !== 'ENOENT')
+      throw new Problem('E_IO', `read ${machineIdFile}`, { path: machineIdFile }, { cause });
+  }
+  return createHash('sha256').update('switchback-machine\0').update(text).digest('hex');
+}
+
+/** New keys for this machine. */
+export function makeKeys(random: Random, machine: string, nowMs: number): HostKeys {
+  return { signSeed: random.hex(32), sealSeed: random.hex(32), createdAtMs: nowMs, machine };
+}
+
+/** The signer and both public keys of a host, hex. */
+export function publicKeysOf(keys: HostKeys): {
+  readonly signer: Signer;
+  readonly signKey: string;
+  readonly sealKey: string;
+} {
+  const signer = signerOf(seedOf(keys.signSeed));
+  const seal = nacl.box.keyPair.fromSecretKey(seedOf(keys.sealSeed));
+  return { signer, signKey: hexOf(signer.key.bytes), sealKey: hexOf(seal.publicKey) };
+}
+
+function seedOf(hex: string): Uint8Array {
+  const seed = bytesOfHex(hex, 32);
+  if (seed === null) throw new Problem('E_STATE', 'a key of this host is not 32 bytes');
+  return seed;
+}
+
+/**
+ * The identity of this host; null when it is not enrolled.
+ * @throws Problem E_FORKED when the keys were made on another machine: this is a clone; E_STATE for damaged files.
+ */
+export async function loadIdentity(
+  store: IdentityStore,
+  machine: string,
+  random: Random,
+): Promise<HostIdentity | null> {
+  const record = await store.host.read();
+  if (record === null) return null;
+  const keys = await store.keys.read();
+  const root = await store.readRoot();
+  if (keys === null || root === null)
+    throw new Problem(
+      'E_STATE',
+      `${record.host} is enrolled, but its keys or its trust root are gone`,
+    );
+  if (keys.machine !== machine) {
+    throw new Problem(
+      'E_FORKED',
+      `this machine is a clone of ${record.host}: its machine id is another than at enrolment`,
+      { host: record.host },
+    );
+  }
+  if (sha256(root) !== record.rootSha256)
+    throw new Problem('E_STATE', `the stored trust root is not the one of the enrolment`);
+  return identityOf(store, record, keys, root, random);
+}
+
+function identityOf(
+  store: IdentityStore,
+  record: HostRecord,
+  keys: HostKeys,
+  rootBytes: Uint8Array,
+  random: Random,
+): HostIdentity {
+  const { signer } = publicKeysOf(keys);
+  return {
+    host: record.host,
+    group: record.group,
+    class: record.class,
+    keyId: signer.key.keyId,
+    controlUrls: record.controlUrls,
+    caPem: record.caPem,
+    rootBytes,
+    statement: record.statement,
+    sign: (payloadType, payload) => signEnvelope(payloadType, payload, [signer]),
+    signRequest: (message, body, nowS) =>
+      signRequest(
+        message,
+        createHash('sha256').update(body).digest(),
+        { keyId: signer.key.keyId, sign: signer.sign },
+        { nowS, nonce: random.hex(16) },
+      ),
+    async keepStatement(statement) {
+      const { host, group, class: hostClass } = statementOf(statement);
+      if (host !== record.host)
+        throw new Problem('E_FORKED', `control sent the statement of ${host} to ${record.host}`);
+      await store.host.write({ ...record, group, class: hostClass, statement });
+    },
+  };
+}
+
+const statementSchema = v.object({
+  host: hostId,
+  group: groupName,
+  class: name,
+});
+
+/** What a host statement says. Its signature is the enrolment key's; pins are checked against signed roles, not against it. */
+export function statementOf(statement: Envelope): v.InferOutput<typeof statementSchema> {
+  let json: unknown = null;
+  try {
+    json = JSON.parse(Buffer.from(statement.payload, 'base64').toString('utf8'));
+  } catch {
+    // Refused below, with the shape that was expected.
+  }
+  const parsed = v.safeParse(statementSchema, json);
+  if (!parsed.success) throw new Problem('E_SCHEMA', `host statement: ${parsed.issues[0].message}`);
+  return parsed.output;
+}

@@ -1,0 +1,46 @@
+/** The agent's log: JSON lines on stdout, written at once, secrets left out. */
+import pino from 'pino';
+
+export type Logger = Pick<pino.Logger, 'debug' | 'info' | 'warn' | 'error'>;
+export type LogLevel = 'trace' | 'debug' | 'info' | 'warn' | 'error';
+
+/** Fields that never appear, wherever they stand. */
+const SECRET_FIELDS = ['token', 'authorization', 'signSeed', 'sealSeed', 'secret', 'password'];
+
+/**
+ * A logger on a file descriptor; stdout unless given. Synchronous, without a worker: a line is out when the call returns, also
+ * when the next thing is a crash. A full disk or a closed pipe behind stdout loses lines, never the agent (F69).
+ */
+export function createLogger(level: LogLevel, fd = 1): Logger {
+  const destination = pino.destination({ fd, sync: true });
+  destination.on('error', () => undefined);
+  return pino(
+    {
+      level,
+      base: { component: 'agent' },
+      timestamp: pino.stdTimeFunctions.isoTime,
+      formatters: { level: (label) => ({ level: label }) },
+      redact: {
+        paths: SECRET_FIELDS.flatMap((field) => [field, `*.${field}`]),
+        censor: '[secret]',
+      },
+      serializers: { err: pino.stdSerializers.errWithCause },
+    },
+    destination,
+  );
+}
+
+/** The one line of a change of state (docs/reference/log-events.md). */
+export function logState(
+  log: Logger,
+  change: {
+    readonly from: string;
+    readonly to: string;
+    readonly version?: string | null;
+    readonly artifactId?: string | null;
+    readonly rollout?: string | null;
+    readonly why?: string;
+  },
+): void {
+  log.info({ event: 'state', ...change }, `${change.from} -> ${change.to}`);
+}
