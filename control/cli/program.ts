@@ -1,8 +1,10 @@
 /** The command tree of `switchback`. Built anew for each run, for the docs and for the completion: it holds no state. */
+import { addBundleCommands } from '#/control/cli/commands/bundle.ts';
 import { addCompletionCommand } from '#/control/cli/commands/completion.ts';
 import { addFleetCommands } from '#/control/cli/commands/fleet.ts';
 import { addGroupCommands } from '#/control/cli/commands/group.ts';
 import { addHostCommands } from '#/control/cli/commands/host.ts';
+import { addKeyCommands } from '#/control/cli/commands/key.ts';
 import { addPinCommands } from '#/control/cli/commands/pin.ts';
 import { addReleaseCommands } from '#/control/cli/commands/release.ts';
 import { addRolloutCommands } from '#/control/cli/commands/rollout.ts';
@@ -41,6 +43,8 @@ export function buildProgram(context: CliContext): DescribedCommand {
     })
     .exitOverride()
     .addHelpText('after', environment);
+  addBundleCommands(program, context);
+  addKeyCommands(program, context);
   addReleaseCommands(program, context);
   addGroupCommands(program, context);
   addPinCommands(program, context);

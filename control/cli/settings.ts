@@ -17,6 +17,8 @@ export const cliConfig = v.strictObject({
   url: v.pipe(v.string(), v.url(), v.maxLength(2048)),
   /** Operator token. */
   token: v.pipe(v.string(), v.minLength(1), v.maxLength(TOKEN_MAX_BYTES)),
+  /** Key file whose release keys sign bundles; absolute. */
+  releaseKeys: v.optional(v.pipe(v.string(), v.startsWith('/'), v.maxLength(4096))),
 });
 export type CliConfig = v.InferOutput<typeof cliConfig>;
 
@@ -87,6 +89,14 @@ async function readTokenFile(path: string): Promise<string> {
   const text = (await readPrivate(path, TOKEN_MAX_BYTES)).trim();
   if (text === '') throw new Problem('E_CONFIG', `token file ${path} is empty`);
   return text;
+}
+
+/** The settings file of these flags and this environment, or null when there is none. */
+export async function readSettings(
+  flags: ConnectionFlags,
+  env: Environment,
+): Promise<CliConfig | null> {
+  return readConfig(configPath(flags, env), flags.config !== undefined);
 }
 
 /** The settings file, or null when there is none and none was asked for by name. */

@@ -137,7 +137,7 @@ function addAudit(program: DescribedCommand, context: CliContext): void {
     .option('--limit <n>', 'at most so many, up to 1000', parseWhole(1), 100)
     .explain(
       ['switchback audit ls --subject group/web', 'switchback audit ls --after 120 --json'],
-      '`{items: [entry], nextCursor}`',
+      '`{items: [entry], nextCursor}`, as `GET /api/v1/audit`',
     )
     .action(async () => {
       const session = openSession(context, command);

@@ -132,38 +132,40 @@ async function exists(show: () => Promise<unknown>): Promise<boolean> {
 
 function addList(family: DescribedCommand, context: CliContext): void {
   const command = addCommand(family, 'ls', 'List groups.');
-  command.explain(['switchback group ls'], '`[group]`').action(async () => {
-    const session = openSession(context, command);
-    const { client } = await session.connect();
-    const { items } = await client.call('groupList', {});
-    session.print(items, (groups) =>
-      renderTable(
-        groups,
-        [
-          { title: 'GROUP', value: (group) => group.name },
-          { title: 'PIN', value: (group) => group.pin?.version ?? '-' },
-          { title: 'CURRENT', value: (group) => group.current?.version ?? '-' },
-          { title: 'HOSTS', value: (group) => String(group.hosts.total), align: 'right' },
-          { title: 'ON PIN', value: (group) => String(group.hosts.onTarget), align: 'right' },
-          {
-            title: 'FAILED',
-            value: (group) => String(group.hosts.failed),
-            align: 'right',
-            tone: (group) => (group.hosts.failed > 0 ? 'bad' : 'plain'),
-          },
-          { title: 'OFFLINE', value: (group) => String(group.hosts.offline), align: 'right' },
-          {
-            title: 'NOW',
-            value: (group) => stateOf(group),
-            tone: (group) => (group.halt === null ? 'plain' : 'bad'),
-            flexible: true,
-          },
-        ],
-        session.style,
-        'no groups yet: switchback group create NAME',
-      ),
-    );
-  });
+  command
+    .explain(['switchback group ls'], '`{items: [group]}`, as `GET /api/v1/groups`')
+    .action(async () => {
+      const session = openSession(context, command);
+      const { client } = await session.connect();
+      const { items } = await client.call('groupList', {});
+      session.print({ items }, (groups) =>
+        renderTable(
+          groups.items,
+          [
+            { title: 'GROUP', value: (group) => group.name },
+            { title: 'PIN', value: (group) => group.pin?.version ?? '-' },
+            { title: 'CURRENT', value: (group) => group.current?.version ?? '-' },
+            { title: 'HOSTS', value: (group) => String(group.hosts.total), align: 'right' },
+            { title: 'ON PIN', value: (group) => String(group.hosts.onTarget), align: 'right' },
+            {
+              title: 'FAILED',
+              value: (group) => String(group.hosts.failed),
+              align: 'right',
+              tone: (group) => (group.hosts.failed > 0 ? 'bad' : 'plain'),
+            },
+            { title: 'OFFLINE', value: (group) => String(group.hosts.offline), align: 'right' },
+            {
+              title: 'NOW',
+              value: (group) => stateOf(group),
+              tone: (group) => (group.halt === null ? 'plain' : 'bad'),
+              flexible: true,
+            },
+          ],
+          session.style,
+          'no groups yet: switchback group create NAME',
+        ),
+      );
+    });
 }
 
 function stateOf(group: GroupView): string {

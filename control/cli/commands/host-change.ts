@@ -1,13 +1,16 @@
 /** `switchback host …`, the changing half: holds, retries, rollbacks, join tokens. */
+import { resolve } from 'node:path';
 import type { CliContext } from '#/control/cli/context.ts';
 import { parseLabels, parseSeconds } from '#/control/cli/arguments.ts';
 import { addCommand, type DescribedCommand } from '#/control/cli/describe.ts';
+import { readText } from '#/control/cli/files.ts';
 import { findHost } from '#/control/cli/lookup.ts';
-import { renderFields } from '#/control/cli/render/table.ts';
 import { formatMoment } from '#/control/cli/render/text.ts';
 import { openSession } from '#/control/cli/session.ts';
+import { formatInvitation } from '#/protocol/join-token.ts';
 import type { Labels } from '#/protocol/selector.ts';
 
+const CA_MAX_BYTES = 16 * 1024;
 const HOST = 'its id, the start of it, or its label `name`';
 
 export function addHostChanges(family: DescribedCommand, context: CliContext): void {
@@ -141,42 +144,57 @@ function addAction(family: DescribedCommand, context: CliContext, action: HostAc
     });
 }
 
+interface TokenFlags {
+  readonly group?: string;
+  readonly ttl: number;
+  readonly labels?: Labels;
+  readonly description: string;
+  readonly controlUrl?: string;
+  readonly ca?: string;
+}
+
 function addToken(family: DescribedCommand, context: CliContext): void {
-  const command = addCommand(family, 'token', 'Make a join token: good for one host, once.');
+  const command = addCommand(family, 'token', 'Make a join text: good for one host, once.');
   command
     .argument('[group]', 'the group it joins; without it, the selectors of the groups decide')
+    .option('--group <group>', 'the same as the argument')
     .option('--ttl <duration>', 'how long it is good, at most 24h', parseSeconds, 3600)
-    .option('--labels <labels>', 'labels the host gets: role=web,zone=a', parseLabels)
+    .option('--labels <labels>', 'labels the host gets: name=web-1,zone=a', parseLabels)
     .option('--description <text>', 'for people', '')
+    .option(
+      '--control-url <url>',
+      'address of control as hosts see it; without it, the one used now',
+    )
+    .option('--ca <file>', 'PEM of the only authorities that hosts accept for control')
     .explain(
       ['switchback host token web', 'switchback host token web --labels name=web-1 --ttl 15m'],
-      'the token and the digest of the trust root, as `POST /api/v1/join-tokens`',
+      '`{join, token, rootSha256, ...}`: the text for the host, and the token as `POST /api/v1/join-tokens`',
     )
-    .action(async (group: string | undefined) => {
+    .action(async (argument: string | undefined) => {
       const session = openSession(context, command);
       const { client, url } = await session.connect();
-      const { ttl, labels, description } = command.opts<{
-        ttl: number;
-        labels?: Labels;
-        description: string;
-      }>();
+      const flags = command.opts<TokenFlags>();
+      const group = argument ?? flags.group;
       const body = {
-        ttlSeconds: ttl,
-        description,
-        ...(labels === undefined ? {} : { labels }),
+        ttlSeconds: flags.ttl,
+        description: flags.description,
+        ...(flags.labels === undefined ? {} : { labels: flags.labels }),
         ...(group === undefined ? {} : { group }),
       };
+      const caPem =
+        flags.ca === undefined
+          ? null
+          : await readText(resolve(context.cwd, flags.ca), CA_MAX_BYTES);
       const created = await client.call('joinTokenCreate', { body });
-      session.print(created, (token) =>
-        renderFields(
-          [
-            ['token', token.token, 'bold'],
-            ['trust root', token.rootSha256],
-            ['control', url],
-            ['good until', formatMoment(token.expiresAtMs)],
-          ],
-          session.style,
-        ),
+      const join = formatInvitation({
+        controlUrls: [flags.controlUrl ?? url],
+        token: created.token,
+        rootSha256: created.rootSha256,
+        caPem,
+      });
+      session.print({ join, ...created }, () => `${join}\n`);
+      session.note(
+        `next: on the host, before ${formatMoment(created.expiresAtMs)}: switchback-agent enrol <the text above>`,
       );
     });
 }

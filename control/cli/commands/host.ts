@@ -75,9 +75,9 @@ function addList(family: DescribedCommand, context: CliContext): void {
       [
         'switchback host ls --group web',
         'switchback host ls --condition failed',
-        'switchback host ls --json | jq -r ".[].id"',
+        'switchback host ls --json | jq -r ".items[].id"',
       ],
-      '`[host]`, each as in `GET /api/v1/hosts`; all pages',
+      '`{items: [host]}`, as `GET /api/v1/hosts`; all pages',
     )
     .action(async () => {
       const session = openSession(context, command);
@@ -92,8 +92,9 @@ function addList(family: DescribedCommand, context: CliContext): void {
         ...(selector === undefined ? {} : { selector }),
         ...(condition === undefined ? {} : { condition }),
       };
-      session.print(await all(hosts(client, query)), (found) =>
-        renderTable(found, hostColumns(context.now()), session.style, 'no such hosts'),
+      const items = await all(hosts(client, query));
+      session.print({ items }, (found) =>
+        renderTable(found.items, hostColumns(context.now()), session.style, 'no such hosts'),
       );
     });
 }
@@ -227,7 +228,7 @@ function addTimeline(family: DescribedCommand, context: CliContext): void {
     .option('--limit <n>', 'at most so many entries', parseWhole(1), 50)
     .explain(
       ['switchback host timeline h-3f2a --limit 20'],
-      '`[entry]`, as in `GET /api/v1/hosts/{host}/timeline`',
+      '`{items: [entry]}`, as `GET /api/v1/hosts/{host}/timeline`',
     )
     .action(async (text: string) => {
       const session = openSession(context, command);
@@ -235,9 +236,9 @@ function addTimeline(family: DescribedCommand, context: CliContext): void {
       const host = await findHost(client, text);
       const limit = String(Math.min(command.opts<{ limit: number }>().limit, 500));
       const { items } = await client.call('hostTimeline', { params: { host }, query: { limit } });
-      session.print(items, (entries) =>
+      session.print({ items }, (found) =>
         renderTable(
-          entries,
+          found.items,
           [
             { title: 'WHEN', value: (entry) => formatMoment(entry.atMs) },
             { title: 'EVENT', value: (entry) => entry.kind },

@@ -1,15 +1,14 @@
 /** `switchback release …`: signed bundles that control may offer. */
 import { createReadStream } from 'node:fs';
-import { stat } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import type { CliContext } from '#/control/cli/context.ts';
 import { addCommand, addFamily, type DescribedCommand } from '#/control/cli/describe.ts';
+import { fileSize } from '#/control/cli/files.ts';
 import { all, findRelease, releases } from '#/control/cli/lookup.ts';
 import type { Progress } from '#/control/cli/render/progress.ts';
 import { renderFields, renderTable, type TableStyle } from '#/control/cli/render/table.ts';
 import { formatBytes, formatMoment } from '#/control/cli/render/text.ts';
 import { openSession } from '#/control/cli/session.ts';
-import { Problem } from '#/protocol/errors.ts';
 import type { ReleaseView } from '#/protocol/release.ts';
 
 export function addReleaseCommands(program: DescribedCommand, context: CliContext): void {
@@ -34,17 +33,6 @@ async function* counted(
   }
 }
 
-/** Size of a bundle file. Throws E_USAGE when it is not a file. */
-async function sizeOf(path: string): Promise<number> {
-  try {
-    const found = await stat(path);
-    if (found.isFile()) return found.size;
-  } catch (cause) {
-    throw new Problem('E_USAGE', `read bundle ${path}`, { path }, { cause });
-  }
-  throw new Problem('E_USAGE', `${path} is not a file`, { path });
-}
-
 function addImport(family: DescribedCommand, context: CliContext): void {
   const command = addCommand(
     family,
@@ -61,7 +49,7 @@ function addImport(family: DescribedCommand, context: CliContext): void {
       const session = openSession(context, command);
       const { patient } = await session.connect();
       const path = resolve(context.cwd, file);
-      const sizeBytes = await sizeOf(path);
+      const sizeBytes = await fileSize(path);
       const progress = session.progress(`import ${file}`, sizeBytes);
       let release: ReleaseView;
       try {
@@ -79,36 +67,42 @@ function addImport(family: DescribedCommand, context: CliContext): void {
 
 function addList(family: DescribedCommand, context: CliContext): void {
   const command = addCommand(family, 'ls', 'List releases, newest first.');
-  command.explain(['switchback release ls'], '`[release]`; all pages').action(async () => {
-    const session = openSession(context, command);
-    const { client } = await session.connect();
-    session.print(await all(releases(client)), (found) =>
-      renderTable(
-        found,
-        [
-          { title: 'ARTIFACT', value: (release) => release.artifactId.slice(0, 12) },
-          { title: 'CLASS', value: (release) => release.class },
-          { title: 'VERSION', value: (release) => release.version },
-          { title: 'RELEASE', value: (release) => String(release.release), align: 'right' },
-          { title: 'ARCH', value: (release) => release.arch },
-          {
-            title: 'STATE',
-            value: (release) => release.state,
-            tone: (release) => (release.state === 'revoked' ? 'bad' : 'plain'),
-          },
-          { title: 'SIZE', value: (release) => formatBytes(release.sizeBytes), align: 'right' },
-          { title: 'HOSTS', value: (release) => String(release.hostsRunning), align: 'right' },
-          {
-            title: 'PINNED BY',
-            value: (release) => release.pinnedBy.join(', ') || '-',
-            flexible: true,
-          },
-        ],
-        session.style,
-        'no releases yet: switchback release import FILE',
-      ),
-    );
-  });
+  command
+    .explain(
+      ['switchback release ls'],
+      '`{items: [release]}`, as `GET /api/v1/releases`; all pages',
+    )
+    .action(async () => {
+      const session = openSession(context, command);
+      const { client } = await session.connect();
+      const items = await all(releases(client));
+      session.print({ items }, (found) =>
+        renderTable(
+          found.items,
+          [
+            { title: 'ARTIFACT', value: (release) => release.artifactId.slice(0, 12) },
+            { title: 'CLASS', value: (release) => release.class },
+            { title: 'VERSION', value: (release) => release.version },
+            { title: 'RELEASE', value: (release) => String(release.release), align: 'right' },
+            { title: 'ARCH', value: (release) => release.arch },
+            {
+              title: 'STATE',
+              value: (release) => release.state,
+              tone: (release) => (release.state === 'revoked' ? 'bad' : 'plain'),
+            },
+            { title: 'SIZE', value: (release) => formatBytes(release.sizeBytes), align: 'right' },
+            { title: 'HOSTS', value: (release) => String(release.hostsRunning), align: 'right' },
+            {
+              title: 'PINNED BY',
+              value: (release) => release.pinnedBy.join(', ') || '-',
+              flexible: true,
+            },
+          ],
+          session.style,
+          'no releases yet: switchback release import FILE',
+        ),
+      );
+    });
 }
 
 function details(release: ReleaseView, style: TableStyle): string {

@@ -47,7 +47,10 @@ function addList(family: DescribedCommand, context: CliContext): void {
   command
     .option('--group <group>', 'only this group')
     .addOption(new Option('--state <state>', 'only in this state').choices(rolloutStates))
-    .explain(['switchback rollout ls --state halted'], '`[rollout]`; the newest 50')
+    .explain(
+      ['switchback rollout ls --state halted'],
+      '`{items: [rollout]}`, as `GET /api/v1/rollouts`; the newest 50',
+    )
     .action(async () => {
       const session = openSession(context, command);
       const { client } = await session.connect();
@@ -57,9 +60,9 @@ function addList(family: DescribedCommand, context: CliContext): void {
         ...(state === undefined ? {} : { state }),
       };
       const { items } = await client.call('rolloutList', { query });
-      session.print(items, (rollouts) =>
+      session.print({ items }, (rollouts) =>
         renderTable(
-          rollouts,
+          rollouts.items,
           [
             { title: 'ROLLOUT', value: (rollout) => rollout.id },
             { title: 'GROUP', value: (rollout) => rollout.group },

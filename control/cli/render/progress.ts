@@ -61,11 +61,14 @@ export function advance(state: ProgressState, doneBytes: number, nowMs: number):
 /** One line of at most `columns`: label, bar, percent, bytes, rate, time left. The bar gives way first. */
 export function progressLine(label: string, state: ProgressState, columns: number): string {
   const share = state.totalBytes === 0 ? 1 : state.doneBytes / state.totalBytes;
+  const isDone = state.doneBytes === state.totalBytes;
+  const spentMs = Math.max(1, state.sample.atMs - state.startedAtMs);
+  const rate = isDone ? (state.totalBytes * 1000) / spentMs : state.bytesPerSecond;
   const eta = state.etaMs === null ? '--' : formatDuration(Math.ceil(state.etaMs / 1000) * 1000);
   const tail =
     `${String(Math.floor(share * 100)).padStart(3)}%  ` +
     `${formatBytes(state.doneBytes)}/${formatBytes(state.totalBytes)}  ` +
-    `${formatBytes(state.bytesPerSecond)}/s  eta ${eta}`;
+    `${formatBytes(rate)}/s  ${isDone ? `in ${formatDuration(spentMs)}` : `eta ${eta}`}`;
   const name = harmless(label);
   const room = Math.min(30, columns - displayWidth(name) - displayWidth(tail) - 4);
   if (room < 5) return `${name} ${tail}`.slice(0, columns);
@@ -93,7 +96,8 @@ export function createProgress(options: {
 }): Progress {
   const { label, totalBytes, out, now, json } = options;
   let state = startProgress(totalBytes, now());
-  let drawnAtMs = Number.NEGATIVE_INFINITY;
+  // What is over in a moment needs one plain line, not two.
+  let drawnAtMs = out.isTty || json ? Number.NEGATIVE_INFINITY : now();
   let isEnded = false;
   const draw = (isLast: boolean): void => {
     const everyMs = out.isTty && !json ? REDRAW_MS : PLAIN_LINE_MS;
@@ -114,6 +118,7 @@ export function createProgress(options: {
     end() {
       if (isEnded) return;
       isEnded = true;
+      state = { ...state, sample: { ...state.sample, atMs: now() } };
       draw(true);
     },
   };

@@ -74,7 +74,9 @@ describe('progress', () => {
   });
 
   it('an empty file is at 100 percent, not at NaN', () => {
-    expect(progressLine('x', startProgress(0, 0), 80)).toContain('100%');
+    expect(progressLine('x', startProgress(0, 0), 80)).toMatch(
+      /^x .*100%  0 B\/0 B  0 B\/s  in 1ms$/,
+    );
   });
 
   it('a terminal gets one line drawn over itself, and a line feed at the end', () => {
@@ -145,5 +147,25 @@ describe('progress', () => {
       etaSeconds: null,
     });
     expect(lines[1]).toMatchObject({ doneBytes: 600, bytesPerSecond: 100, etaSeconds: 4 });
+  });
+});
+
+describe('the end of a progress', () => {
+  it('a transfer that is done tells its average rate and its time', () => {
+    const out = recorder(false);
+    let nowMs = 0;
+    const progress = createProgress({
+      label: 'x',
+      totalBytes: 10 * 2 ** 20,
+      out,
+      now: () => nowMs,
+      json: false,
+    });
+    nowMs = 100;
+    progress.update(10 * 2 ** 20);
+    nowMs = 2000;
+    progress.end();
+    expect(out.written).toHaveLength(1);
+    expect(out.written[0]).toMatch(/100%  10\.0 MiB\/10\.0 MiB  5\.0 MiB\/s  in 2s\n$/);
   });
 });
