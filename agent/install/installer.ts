@@ -129,7 +129,10 @@ class DirectoryInstaller implements Installer {
       return { ...result, reusedBytes: result.reusedBytes + resumedBytes };
     } catch (error) {
       // The host needs the room more than the next attempt needs these bytes (F18).
-      if (isProblem(error, 'E_SPACE')) emptyStaging(staging);
+      if (isProblem(error, 'E_SPACE')) {
+        removeTree(staging);
+        removeTree(this.#layout.meta(slot));
+      }
       throw error;
     }
   }
@@ -186,8 +189,7 @@ class DirectoryInstaller implements Installer {
     await this.#options.slots.mark(slot, 'writing', null);
     const staging = this.#layout.staging(slot);
     if (directory !== staging) {
-      emptyStaging(staging);
-      await this.#files.rmdir(staging).catch(ignoreMissing);
+      removeTree(staging);
       await this.#files.rename(directory, staging);
       await syncDirectory(this.#files, this.#layout.releases);
     }
@@ -235,8 +237,8 @@ function clientHere(options: InstallerOptions): ChildClient {
   };
 }
 
-function emptyStaging(staging: string): void {
-  rmSync(staging, { recursive: true, force: true });
+function removeTree(path: string): void {
+  rmSync(path, { recursive: true, force: true });
 }
 
 function ignoreMissing(error: unknown): void {
