@@ -3,29 +3,35 @@
  * canonical (one value has one encoding). Format: docs/specs/bundle-format.md, section 3.
  */
 import { createHash } from 'node:crypto';
-import { constants, zstdCompressSync, zstdDecompressSync } from 'node:zlib';
+import { zstdDecompressSync } from 'node:zlib';
 import { Problem, must } from '#/protocol/errors.ts';
-import { byteReader, byteWriter, type ByteReader } from '#/bundle/byte-reader.ts';
+import { byteReader, type ByteReader } from '#/bundle/byte-reader.ts';
 import type { Manifest } from '#/bundle/manifest.ts';
 import { CHUNK_MAX_BYTES, type ChunkEntry } from '#/bundle/open-chunk.ts';
 import type { TreeEntry } from '#/bundle/tree-entry.ts';
+import { isSingleFrame } from '#/bundle/zstd-frame.ts';
 import { treeLayout, type TreeLayout } from '#/bundle/tree-layout.ts';
-import { encodeTreeList, parseTreeList } from '#/bundle/tree-list.ts';
+import { parseTreeList } from '#/bundle/tree-list.ts';
 
 export const INDEX_VERSION = 1;
 /** Larger indexes are refused before they are decompressed. */
 export const INDEX_MAX_BYTES = 256 * 1024 * 1024;
 export const INDEX_MAX_PAYLOADS = 8;
-const MAGIC = 'SWBINDEX';
 const DIGEST_BYTES = 32;
-const HEADER_BYTES = 32;
-const CODEC_ZSTD = 1;
-/** In the piece column: the next new chunk, a hole; negative values reach back. */
-const NEXT_CHUNK = 0;
-const HOLE = 1;
+/** The numbers that stand for things in an index. */
+export const indexMarks = {
+  magic: 'SWBINDEX',
+  codecZstd: 1,
+  image: 1,
+  tree: 2,
+  /** Position + 1 of the name. */
+  chunkers: ['acdc-32k', 'fastcdc-16k'],
+  /** In the piece column: the next new chunk, a hole; negative values reach back. */
+  nextChunk: 0,
+  hole: 1,
+} as const;
 
 export type ChunkerName = 'acdc-32k' | 'fastcdc-16k';
-const chunkers: readonly ChunkerName[] = ['acdc-32k', 'fastcdc-16k'];
 
 export interface ChunkIndex {
   /** Distinct stored chunks, numbered in the order of their first use. */
@@ -104,64 +110,6 @@ export function chunkUses(index: ChunkIndex): readonly (readonly PieceUse[])[] {
   return uses;
 }
 
-/** What a builder hands over per payload; holes as sizes, chunks as numbers in order of first use. */
-export interface PayloadPieces {
-  readonly chunker: ChunkerName;
-  readonly pieces: readonly ({ readonly chunk: number } | { readonly hole: number })[];
-  readonly entries: readonly TreeEntry[] | null;
-}
-
-export interface StoredChunk {
-  readonly digest: Uint8Array;
-  readonly rawSize: number;
-  readonly storedSize: number;
-}
-
-/** The canonical bytes of an index: what the manifest has the digest and size of. */
-export function encodeIndex(
-  chunks: readonly StoredChunk[],
-  payloads: readonly PayloadPieces[],
-): Uint8Array {
-  const out = byteWriter(HEADER_BYTES + chunks.length * 48);
-  out.put(Buffer.from(MAGIC, 'latin1'));
-  out.u32(INDEX_VERSION);
-  out.u32(CODEC_ZSTD);
-  out.u32(chunks.length);
-  out.u32(payloads.length);
-  out.u64(chunks.reduce((sum, chunk) => sum + chunk.storedSize, 0));
-  for (const chunk of chunks) out.put(chunk.digest);
-  for (const chunk of chunks) out.u32(chunk.rawSize);
-  for (const chunk of chunks) out.u32(chunk.storedSize);
-  let next = 0;
-  for (const { chunker, pieces, entries } of payloads) {
-    const holes = pieces.flatMap((piece) => ('hole' in piece ? [piece.hole] : []));
-    const list = entries === null ? new Uint8Array(0) : encodeTreeList(entries);
-    out.u8(entries === null ? 1 : 2);
-    out.u8(chunkers.indexOf(chunker) + 1);
-    out.u16(0);
-    out.u32(pieces.length);
-    out.u32(holes.length);
-    out.u32(list.byteLength);
-    for (const piece of pieces) {
-      if ('hole' in piece) {
-        out.i32(HOLE);
-      } else {
-        must(piece.chunk <= next, 'chunks are numbered in the order of their first use');
-        out.i32(piece.chunk - next);
-        if (piece.chunk === next) next += 1;
-      }
-    }
-    for (const hole of holes) out.u64(hole);
-    out.put(list);
-  }
-  return out.done();
-}
-
-/** The stored form of an index: one zstd frame. */
-export function packIndex(raw: Uint8Array): Uint8Array {
-  return zstdCompressSync(raw, { params: { [constants.ZSTD_c_compressionLevel]: 19 } });
-}
-
 /**
  * The index as stored in a bundle, unpacked within its declared size, verified against the manifest and parsed.
  * Throws E_HASH, E_SIZE, E_SCHEMA, E_PATH, E_MODE.
@@ -179,9 +127,13 @@ export function unpackIndex(stored: Uint8Array, manifest: Manifest): Uint8Array 
       `index of ${sizeBytes} bytes is over the limit of ${INDEX_MAX_BYTES}`,
     );
   }
+  if (!isSingleFrame(stored)) {
+    throw new Problem('E_HASH', `index of ${stored.byteLength} bytes is not one zstd frame`);
+  }
   let raw: Uint8Array;
   try {
-    raw = zstdDecompressSync(stored, { maxOutputLength: Math.max(sizeBytes, 1) });
+    const bytes = zstdDecompressSync(stored, { maxOutputLength: Math.max(sizeBytes, 1) });
+    raw = new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   } catch (cause) {
     throw new Problem(
       'E_HASH',
@@ -203,13 +155,14 @@ export function unpackIndex(stored: Uint8Array, manifest: Manifest): Uint8Array 
 /** Parses a raw index that has the digest the manifest gives, and checks it against the manifest. */
 export function parseIndex(raw: Uint8Array, manifest: Manifest): ChunkIndex {
   const reader = byteReader(raw, 'index');
-  if (Buffer.from(reader.take(8)).toString('latin1') !== MAGIC)
+  if (Buffer.from(reader.take(8)).toString('latin1') !== indexMarks.magic)
     throw malformed('does not start with its mark');
   const version = reader.u32();
   if (version !== INDEX_VERSION)
     throw malformed(`has version ${version}, this program knows ${INDEX_VERSION}`);
   const codec = reader.u32();
-  if (codec !== CODEC_ZSTD) throw malformed(`has codec ${codec}, this program knows ${CODEC_ZSTD}`);
+  if (codec !== indexMarks.codecZstd)
+    throw malformed(`has codec ${codec}, this program knows ${indexMarks.codecZstd}`);
   const chunkCount = reader.u32();
   const payloadCount = reader.u32();
   const dataBytes = reader.u64();
@@ -279,10 +232,10 @@ function parsePayload(
   described: Manifest['payloads'][number],
 ): PayloadIndex {
   const kind = reader.u8();
-  const chunker = chunkers[reader.u8() - 1];
+  const chunker = indexMarks.chunkers[reader.u8() - 1];
   if (chunker === undefined || reader.u16() !== 0)
     throw malformed('has a payload of an unknown form');
-  if (kind !== (described.kind === 'image' ? 1 : 2))
+  if (kind !== (described.kind === 'image' ? indexMarks.image : indexMarks.tree))
     throw malformed(`has no ${described.kind} where the manifest has one`);
   const pieceCount = reader.u32();
   const holeCount = reader.u32();
@@ -323,8 +276,8 @@ function resolvePieces(
   let position = 0;
   for (let i = 0; i < codes.length; i += 1) {
     const code = codes[i] ?? 0;
-    const chunk = code === HOLE ? -1 : cursor.next + code;
-    if (code === HOLE) {
+    const chunk = code === indexMarks.hole ? -1 : cursor.next + code;
+    if (code === indexMarks.hole) {
       // Two holes in a row, or an empty one, would be a second encoding of the same content.
       const size = holes < holeCount ? reader.u64() : 0;
       if (size === 0 || (i > 0 && chunks[i - 1] === -1))
@@ -332,9 +285,9 @@ function resolvePieces(
       holes += 1;
       position += size;
     } else {
-      if (code > NEXT_CHUNK || chunk < 0 || chunk >= rawSizes.length)
+      if (code > indexMarks.nextChunk || chunk < 0 || chunk >= rawSizes.length)
         throw malformed(`has no chunk for piece ${i}`);
-      if (code === NEXT_CHUNK) cursor.next += 1;
+      if (code === indexMarks.nextChunk) cursor.next += 1;
       position += rawSizes[chunk] ?? 0;
     }
     if (!Number.isSafeInteger(position))

@@ -1,6 +1,7 @@
 /** One stored chunk to its verified bytes. Format: docs/specs/bundle-format.md, section 3.3. */
 import { createHash } from 'node:crypto';
 import { constants, zstdDecompressSync } from 'node:zlib';
+import { isSingleFrame } from '#/bundle/zstd-frame.ts';
 import { Problem } from '#/protocol/errors.ts';
 
 /** The largest content of one chunk. Buffers of the readers are sized by it. */
@@ -46,6 +47,9 @@ export function isChunk(raw: Uint8Array, entry: Pick<ChunkEntry, 'digest' | 'raw
 }
 
 function inflate(stored: Uint8Array, rawSize: number): Uint8Array {
+  if (!isSingleFrame(stored)) {
+    throw new Problem('E_CHUNK', `chunk of ${stored.byteLength} bytes is not one zstd frame`);
+  }
   try {
     return zstdDecompressSync(stored, {
       maxOutputLength: rawSize,

@@ -6,13 +6,9 @@ import { createHash } from 'node:crypto';
 import { mkdtemp, open, rm, stat } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import { basename, dirname, join, resolve } from 'node:path';
-import {
-  type ChunkerName,
-  encodeIndex,
-  packIndex,
-  type PayloadPieces,
-} from '#/bundle/chunk-index.ts';
+import type { ChunkerName } from '#/bundle/chunk-index.ts';
 import { encodeEnvelope, MANIFEST_PAYLOAD_TYPE, signEnvelope } from '#/bundle/dsse.ts';
+import { encodeIndex, packIndex, type PayloadPieces } from '#/bundle/index-encode.ts';
 import type { Signer } from '#/bundle/keys.ts';
 import {
   artifactIdOf,

@@ -1,6 +1,6 @@
 /** Turns the pieces of all payloads into references to distinct chunks; a chunk that was seen before is stored once. */
 import { createHash } from 'node:crypto';
-import type { PayloadPieces } from '#/bundle/chunk-index.ts';
+import type { PayloadPieces } from '#/bundle/index-encode.ts';
 import type { ChunkSink } from '#/bundle/chunker.ts';
 import type { ChunkWriter } from '#/control/cli/bundle/chunk-writer.ts';
 

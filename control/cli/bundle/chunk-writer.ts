@@ -3,7 +3,7 @@
  * the threads finish in.
  */
 import type { FileHandle } from 'node:fs/promises';
-import type { StoredChunk } from '#/bundle/chunk-index.ts';
+import type { StoredChunk } from '#/bundle/index-encode.ts';
 import { CHUNK_MAX_BYTES } from '#/bundle/open-chunk.ts';
 import type { CompressPool } from '#/control/cli/bundle/compress-pool.ts';
 

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { encodeIndex, type PayloadPieces, type StoredChunk } from '#/bundle/chunk-index.ts';
+import { encodeIndex, type PayloadPieces, type StoredChunk } from '#/bundle/index-encode.ts';
 import { type Manifest, MANIFEST_SCHEMA, type Payload } from '#/bundle/manifest.ts';
 import type { TreeEntry } from '#/bundle/tree-entry.ts';
 import { encodeTreeList } from '#/bundle/tree-list.ts';
