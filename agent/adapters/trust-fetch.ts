@@ -27,6 +27,9 @@ export const trustFetchLimits = {
   headersMaxBytes: 16 * 1024,
 } as const;
 
+/** What is read of the page that comes with a 404, so that the connection can be used again. */
+const DUMP_MAX_BYTES = 64 * 1024;
+
 /** A fetcher and its end. undici is loaded at the first request. */
 export function createTrustFetch(
   options: TrustFetchOptions,
@@ -85,11 +88,16 @@ async function getBytes(
       headers: { accept: '*/*', 'accept-encoding': 'identity' },
       signal: controller.signal,
     });
-    const body: AsyncIterable<Uint8Array> & { destroy(): unknown } = answer.body;
+    const { body, headers, statusCode } = answer;
+    // A body that is given up is destroyed, and says so by an event that would end the process if nobody listened.
+    body.on('error', () => undefined);
     try {
-      if (answer.statusCode === 404 || answer.statusCode === 403) return null;
-      checkAnswer(url, answer.statusCode, answer.headers);
-      return await readBody(url, body, answer.headers['content-length'], maxBytes);
+      if (statusCode === 404 || statusCode === 403) {
+        await body.dump({ limit: DUMP_MAX_BYTES, signal: controller.signal });
+        return null;
+      }
+      checkAnswer(url, statusCode, headers);
+      return await readBody(url, body, headers['content-length'], maxBytes);
     } finally {
       body.destroy();
     }
