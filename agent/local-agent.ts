@@ -1,0 +1,193 @@
+/** The local API over a runner: what the daemon answers to the commands of the operator of the host. */
+import { Problem } from '#/protocol/errors.ts';
+import type { Clock, Progress, SlotRecord, StateStore, Windows } from '#/agent/ports.ts';
+import type { State } from '#/agent/core/state.ts';
+import type { Metrics } from './adapters/metrics.ts';
+import { logState, type Logger } from './adapters/logging.ts';
+import type { AttemptEnd, LocalAgent } from './local.ts';
+import { explainState, statusView, type StatusView, type Surroundings } from './local-view.ts';
+import type { Runner, Transition } from './runner.ts';
+
+export interface LocalAgentOptions {
+  /** The runner, which is made after this: it gets `onTransition` from here. */
+  readonly runner: () => Pick<Runner, 'state' | 'command'>;
+  readonly store: Pick<StateStore, 'history' | 'waitingReports'>;
+  readonly clock: Clock;
+  readonly windows: Windows;
+  readonly slots: () => Promise<readonly SlotRecord[]>;
+  readonly host: Surroundings['host'];
+  readonly control: () => Surroundings['control'];
+  readonly restarts: () => number;
+  readonly agentVersion: string;
+  readonly pid: number;
+  readonly metrics: Metrics;
+  readonly log: Logger;
+}
+
+/** What the composition root connects. */
+export interface WiredLocalAgent extends LocalAgent {
+  /** For RunnerOptions.onTransition: logs each change of state, counts, tells those who follow. */
+  onTransition(transition: Transition): void;
+  /** For HostPorts.onProgress. */
+  onProgress(progress: Progress): void;
+}
+
+/** Events that are counted for the status; more are told as this many. */
+const WAITING_MAX = 1000;
+
+type Follower = () => void;
+
+/** The local API; nothing is asked of the runner before the first request. */
+export function createLocalAgent(options: LocalAgentOptions): WiredLocalAgent {
+  return new Local(options);
+}
+
+class Local implements WiredLocalAgent {
+  readonly #options: LocalAgentOptions;
+  readonly #followers = new Set<Follower>();
+  #sinceMs: number;
+  #progress: Progress | null = null;
+
+  constructor(options: LocalAgentOptions) {
+    this.#options = options;
+    this.#sinceMs = options.clock.wallMs();
+    options.metrics.only('switchback_agent_build_info', {
+      version: options.agentVersion,
+      node: process.version,
+    });
+  }
+
+  async status(): Promise<StatusView> {
+    return statusView(this.#options.runner().state(), await this.#surroundings());
+  }
+
+  async explain(): Promise<readonly string[]> {
+    return explainState(this.#options.runner().state(), await this.#surroundings());
+  }
+
+  order(command: Parameters<LocalAgent['order']>[0]): Promise<void> {
+    const refused = this.#options.runner().command(command);
+    if (refused === null) return Promise.resolve();
+    return Promise.reject(new Problem(refused.code, refused.message));
+  }
+
+  history(count: number): ReturnType<LocalAgent['history']> {
+    return this.#options.store.history(count);
+  }
+
+  metricsText(): string {
+    const { metrics, store, restarts } = this.#options;
+    const contactMs = this.#options.control()?.lastContactMs ?? null;
+    if (contactMs !== null)
+      metrics.set('switchback_agent_last_contact_timestamp_seconds', Math.floor(contactMs / 1000));
+    metrics.set('switchback_agent_service_restarts_total', restarts());
+    metrics.set('switchback_agent_outbox_events', store.waitingReports(WAITING_MAX).length);
+    metrics.set('switchback_agent_resident_bytes', process.memoryUsage.rss());
+    return metrics.text();
+  }
+
+  async follow(onChange: (view: StatusView) => void, signal: AbortSignal): Promise<AttemptEnd> {
+    const before = this.#options.runner().state().lastEnd;
+    return await new Promise((resolve, reject) => {
+      const finish = (): void => {
+        this.#followers.delete(look);
+        signal.removeEventListener('abort', onAbort);
+      };
+      const onAbort = (): void => {
+        finish();
+        reject(new Problem('E_UNAVAILABLE', 'nobody waits any more'));
+      };
+      const look: Follower = () => {
+        const state = this.#options.runner().state();
+        this.status().then(onChange, () => undefined);
+        const end = state.lastEnd;
+        if (end === null || end === before || !isAtRest(state)) return;
+        finish();
+        const { phase, code, message } = end;
+        resolve({ artifactId: end.ref?.artifactId ?? null, phase, code, message });
+      };
+      signal.addEventListener('abort', onAbort, { once: true });
+      this.#followers.add(look);
+    });
+  }
+
+  onTransition({ from, to, event }: Transition): void {
+    const { metrics, log, clock } = this.#options;
+    if (from.at !== to.at) {
+      this.#sinceMs = clock.wallMs();
+      if (from.at === 'downloading') this.#countBytes();
+      this.#progress = null;
+      const attempt = 'attempt' in to ? to.attempt : null;
+      logState(log, {
+        from: from.at,
+        to: to.at,
+        ...(attempt === null
+          ? {}
+          : {
+              version: attempt.offer.version,
+              artifactId: attempt.offer.artifactId,
+              rollout: attempt.offer.rolloutId,
+            }),
+        why: 'reason' in to ? `${to.reason.code}: ${to.reason.message}` : event.type,
+      });
+      metrics.only('switchback_agent_state_info', { state: to.at });
+      metrics.set(
+        'switchback_agent_state_since_timestamp_seconds',
+        Math.floor(this.#sinceMs / 1000),
+      );
+    }
+    if (to.known.artifactId !== null)
+      metrics.only('switchback_agent_live_info', { artifact: to.known.artifactId });
+    if (to.lastEnd !== null && to.lastEnd !== from.lastEnd)
+      metrics.add('switchback_agent_attempts_total', 1, { phase: to.lastEnd.phase });
+    this.#tell();
+  }
+
+  onProgress(progress: Progress): void {
+    this.#progress = progress;
+    this.#tell();
+  }
+
+  #tell(): void {
+    for (const follower of [...this.#followers]) follower();
+  }
+
+  /** What a download fetched and reused goes to the counters when its state is left. */
+  #countBytes(): void {
+    const last = this.#progress;
+    if (last?.phase !== 'download') return;
+    this.#options.metrics.add('switchback_agent_fetched_bytes_total', last.fetchedBytes);
+    this.#options.metrics.add('switchback_agent_reused_bytes_total', last.reusedBytes);
+  }
+
+  async #surroundings(): Promise<Surroundings> {
+    const { clock, windows, slots, host, control, store, restarts, agentVersion, pid } =
+      this.#options;
+    const nowMs = clock.wallMs();
+    return {
+      agentVersion,
+      pid,
+      bootId: clock.bootId(),
+      nowMs,
+      monotonicMs: clock.monotonicMs(),
+      sinceMs: this.#sinceMs,
+      host,
+      control: control(),
+      window: windows.at(nowMs),
+      slots: await slots(),
+      progress: this.#progress,
+      waitingEvents: store.waitingReports(WAITING_MAX).length,
+      restarts: restarts(),
+    };
+  }
+}
+
+/** The attempt is over and its last traces are cleaned up. */
+function isAtRest(state: State): boolean {
+  return (
+    state.at === 'idle' ||
+    state.at === 'checking' ||
+    state.at === 'needs-attention' ||
+    state.at === 'adrift'
+  );
+}

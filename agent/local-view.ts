@@ -1,0 +1,322 @@
+/** What the agent says of itself to the operator of its host: pure views over the state of the machine. */
+import type { Progress, SlotRecord } from '#/agent/ports.ts';
+import type { State } from '#/agent/core/state.ts';
+
+/** Facts around the machine that a view needs. */
+export interface Surroundings {
+  readonly agentVersion: string;
+  readonly pid: number;
+  readonly bootId: string;
+  readonly nowMs: number;
+  readonly monotonicMs: number;
+  /** When the state was entered. */
+  readonly sinceMs: number;
+  readonly host: { readonly id: string; readonly group: string; readonly class: string } | null;
+  readonly control: { readonly url: string; readonly lastContactMs: number | null } | null;
+  readonly window: {
+    readonly open: boolean;
+    readonly opensAt: number | null;
+    readonly closesAt: number | null;
+  };
+  readonly slots: readonly SlotRecord[];
+  readonly progress: Progress | null;
+  /** Events that control has not acknowledged, and whether there are more. */
+  readonly waitingEvents: number;
+  readonly restarts: number;
+}
+
+/** `switchback-agent status --json`, version 1. */
+export interface StatusView {
+  readonly schema: 'switchback.agent-status/1';
+  readonly state: string;
+  readonly step: string | null;
+  readonly since: string;
+  readonly why: string;
+  readonly live: VersionView | null;
+  readonly previous: string | null;
+  readonly attempt: {
+    readonly id: string;
+    readonly kind: 'install' | 'rollback';
+    readonly artifactId: string;
+    readonly version: string;
+    readonly progress: Progress | null;
+    /** On trial: what each check has shown so far. */
+    readonly checks: readonly {
+      readonly name: string;
+      readonly passed: boolean;
+      readonly successes: number;
+      readonly failures: number;
+      readonly detail: string;
+    }[];
+    readonly deadlineLeftMs: number | null;
+  } | null;
+  readonly lastEnd: {
+    readonly artifactId: string | null;
+    readonly phase: string;
+    readonly code: string | null;
+    readonly message: string;
+    readonly at: string;
+  } | null;
+  readonly paused: boolean;
+  readonly halted: boolean;
+  readonly observeOnly: boolean;
+  readonly denied: readonly {
+    readonly artifactId: string;
+    readonly code: string;
+    readonly message: string;
+  }[];
+  readonly slots: readonly SlotRecord[];
+  readonly host: Surroundings['host'];
+  readonly control: {
+    readonly url: string;
+    readonly lastContact: string | null;
+    readonly nextPollMs: number;
+  } | null;
+  readonly window: {
+    readonly open: boolean;
+    readonly opensAt: string | null;
+    readonly closesAt: string | null;
+  };
+  readonly waitingEvents: number;
+  readonly serviceRestarts: number;
+  readonly agent: { readonly version: string; readonly pid: number; readonly bootId: string };
+}
+
+export interface VersionView {
+  readonly artifactId: string;
+  readonly version: string | null;
+  readonly release: number | null;
+  readonly slot: string;
+}
+
+const iso = (ms: number | null): string | null => (ms === null ? null : new Date(ms).toISOString());
+
+/** The whole status. */
+export function statusView(state: State, around: Surroundings): StatusView {
+  const attempt = 'attempt' in state ? state.attempt : null;
+  const { lastEnd } = state;
+  return {
+    schema: 'switchback.agent-status/1',
+    state: state.at,
+    step: 'step' in state ? state.step : null,
+    since: new Date(around.sinceMs).toISOString(),
+    why: explainState(state, around).join(' '),
+    live: liveOf(state, around.slots),
+    previous: state.known.previous,
+    attempt:
+      attempt === null
+        ? null
+        : {
+            id: attempt.id,
+            kind: attempt.kind,
+            artifactId: attempt.offer.artifactId,
+            version: attempt.offer.version,
+            progress: around.progress,
+            checks: 'health' in state ? state.health.tallies.map(tallyView) : [],
+            deadlineLeftMs: deadlineLeftMs(state, around),
+          },
+    lastEnd:
+      lastEnd === null
+        ? null
+        : {
+            artifactId: lastEnd.ref?.artifactId ?? null,
+            phase: lastEnd.phase,
+            code: lastEnd.code,
+            message: lastEnd.message,
+            at: new Date(lastEnd.atWallMs).toISOString(),
+          },
+    ...state.modes,
+    denied: state.denied.map(({ artifactId, code, message }) => ({ artifactId, code, message })),
+    slots: around.slots,
+    host: around.host,
+    control:
+      around.control === null
+        ? null
+        : {
+            url: around.control.url,
+            lastContact: iso(around.control.lastContactMs),
+            nextPollMs: Math.max(0, state.poll.dueRunMs - runMsOf(state, around)),
+          },
+    window: {
+      open: around.window.open,
+      opensAt: iso(around.window.opensAt),
+      closesAt: iso(around.window.closesAt),
+    },
+    waitingEvents: around.waitingEvents,
+    serviceRestarts: around.restarts,
+    agent: { version: around.agentVersion, pid: around.pid, bootId: around.bootId },
+  };
+}
+
+function tallyView(tally: {
+  readonly name: string;
+  readonly passed: boolean;
+  readonly successes: number;
+  readonly failures: number;
+  readonly detail: string;
+}): NonNullable<StatusView['attempt']>['checks'][number] {
+  const { name, passed, successes, failures, detail } = tally;
+  return { name, passed, successes, failures, detail };
+}
+
+function liveOf(state: State, slots: readonly SlotRecord[]): VersionView | null {
+  const { live, artifactId } = state.known;
+  if (live === null || artifactId === null) return null;
+  const record = slots.find((one) => one.slot === live);
+  return {
+    artifactId,
+    slot: live,
+    version: record?.version ?? null,
+    release: record?.release ?? null,
+  };
+}
+
+function runMsOf(state: State, around: Surroundings): number {
+  const { runMs, bootId, monotonicMs } = state.run;
+  return bootId === around.bootId ? runMs + Math.max(0, around.monotonicMs - monotonicMs) : runMs;
+}
+
+function deadlineLeftMs(state: State, around: Surroundings): number | null {
+  if (!('ticket' in state) || state.ticket === null) return null;
+  return Math.max(0, state.ticket.deadlineRunMs - runMsOf(state, around));
+}
+
+/** Why the host is where it is and what it waits for, in sentences for people; the first one says the most. */
+export function explainState(state: State, around: Surroundings): readonly string[] {
+  return [
+    ...headline(state, around),
+    ...modes(state),
+    ...afterwards(state),
+    ...contact(state, around),
+  ];
+}
+
+function headline(state: State, around: Surroundings): readonly string[] {
+  const name =
+    'attempt' in state
+      ? `${state.attempt.offer.version} (${short(state.attempt.offer.artifactId)})`
+      : '';
+  switch (state.at) {
+    case 'idle':
+      return state.step === 'activate'
+        ? ['The live version does not run; it is being started.']
+        : ['Nothing is under way.'];
+    case 'checking':
+      return ['Control or a file is being asked what to run.'];
+    case 'offered':
+    case 'preflight':
+      return [`${name} is wanted; space, slot and rules are checked before anything is written.`];
+    case 'downloading':
+      return [`${name} is being fetched into its slot${progressText(around.progress)}.`];
+    case 'verifying':
+      return [
+        `${name} is read back from the disk and compared with its manifest${progressText(around.progress)}.`,
+      ];
+    case 'staged':
+      return [`${name} is complete in its slot and is switched to next.`];
+    case 'waiting':
+      return [waitingText(state.step, name, around)];
+    case 'arming':
+      return state.unwind === null
+        ? [`${name} is about to be switched to; the way back is being written down.`]
+        : [`The switch to ${name} was called off: ${state.unwind.reason.message}.`];
+    case 'switching':
+      return [`The switch to ${name} is under way.`];
+    case 'trial':
+      return [trialText(state.step, name, state.health.tallies)];
+    case 'committing':
+    case 'committed':
+      return [`${name} passed its trial and becomes the good version.`];
+    case 'rolling-back':
+    case 'rollback-verify':
+      return [`${name} is taken back: ${state.reason.code}: ${state.reason.message}.`];
+    case 'rolled-back':
+      return [`${name} was taken back: ${state.reason.code}: ${state.reason.message}.`];
+    case 'refused':
+    case 'aborted':
+      return [
+        `${short(state.ref.artifactId)} ended before any switch: ${state.reason.code}: ${state.reason.message}.`,
+      ];
+    case 'adrift':
+      return [
+        `The host runs something that no plan explains (${state.reason.message}); it is only observed.`,
+      ];
+    case 'needs-attention':
+      return [
+        `Automatic actions have stopped: ${state.reason.code}: ${state.reason.message}. Look at the host, then \`switchback-agent retry\`.`,
+      ];
+  }
+}
+
+function waitingText(step: 'window' | 'drain', name: string, around: Surroundings): string {
+  if (step === 'drain') return `${name} waits until the drain hook has moved the work away.`;
+  const opens = iso(around.window.opensAt);
+  return opens === null
+    ? `${name} waits for a maintenance window, and none is planned.`
+    : `${name} waits for the maintenance window that opens at ${opens}.`;
+}
+
+function trialText(
+  step: 'count' | 'started' | 'activate' | 'checks' | 'soak',
+  name: string,
+  tallies: readonly { readonly name: string; readonly passed: boolean; readonly detail: string }[],
+): string {
+  if (step === 'soak') return `${name} passed its checks and has to hold for the soak time.`;
+  if (step !== 'checks') return `${name} is live on trial and is being started.`;
+  const open = tallies.filter((tally) => !tally.passed);
+  const list = open.map((tally) =>
+    tally.detail === '' ? tally.name : `${tally.name} (${tally.detail})`,
+  );
+  return `${name} is on trial; not yet passed: ${list.join(', ')}.`;
+}
+
+function progressText(progress: Progress | null): string {
+  if (progress === null || progress.totalBytes === 0) return '';
+  return `, ${Math.floor((100 * progress.doneBytes) / progress.totalBytes)} %`;
+}
+
+function modes(state: State): readonly string[] {
+  const { paused, halted, observeOnly } = state.modes;
+  return [
+    ...(observeOnly ? ['The state directory cannot be written, so nothing is changed.'] : []),
+    ...(paused
+      ? ['The operator of this host paused it: `switchback-agent resume` lets it go on.']
+      : []),
+    ...(halted
+      ? ['Control halted the fleet or group: nothing is switched until that is lifted.']
+      : []),
+  ];
+}
+
+function afterwards(state: State): readonly string[] {
+  const { retry, lastEnd, denied } = state;
+  return [
+    ...(retry === null
+      ? []
+      : [
+          `${short(retry.artifactId)} failed ${retry.failures} times (${retry.code}) and is tried again later.`,
+        ]),
+    ...(lastEnd === null
+      ? []
+      : [
+          `The last attempt ended ${lastEnd.phase}${lastEnd.code === null ? '' : ` (${lastEnd.code})`}${lastEnd.message === '' ? '' : `: ${lastEnd.message}`}.`,
+        ]),
+    ...(denied.length === 0
+      ? []
+      : [
+          `Not tried again on its own: ${denied.map((entry) => `${short(entry.artifactId)} (${entry.code})`).join(', ')}; \`switchback-agent retry ID\` clears one.`,
+        ]),
+  ];
+}
+
+function contact(state: State, around: Surroundings): readonly string[] {
+  if (around.control === null) return ['This host has no control; versions come from files.'];
+  const { url, lastContactMs } = around.control;
+  if (state.poll.failures > 0)
+    return [
+      `Control at ${url} did not answer the last ${state.poll.failures} polls; last contact ${iso(lastContactMs) ?? 'never since the agent started'}.`,
+    ];
+  return [];
+}
+
+const short = (artifactId: string): string => artifactId.slice(0, 12);
