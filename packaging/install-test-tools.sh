@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# Debian packages that single tests need. Each line says which; without them those tests are left out and say so.
+set -euo pipefail
+
+packages=(
+  zsh fish          # completion scripts, run in the shells they are for
+  strace            # the order of writes and syncs of the agent
+)
+
+missing=()
+for package in "${packages[@]}"; do
+  dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
+done
+[ "${#missing[@]}" = 0 ] && exit 0
+apt-get update -qq
+DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}"
