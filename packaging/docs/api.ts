@@ -45,7 +45,9 @@ function section(name: string, route: Route): string {
   );
   if (route.query !== undefined) lines.push(block('Query', schemaWords(route.query, 'input')));
   if (route.body !== undefined) {
-    lines.push(route.body === 'bytes' ? 'Body: bytes.\n' : block('Body', schemaWords(route.body, 'input')));
+    lines.push(
+      route.body === 'bytes' ? 'Body: bytes.\n' : block('Body', schemaWords(route.body, 'input')),
+    );
   }
   if (typeof route.ok === 'string') lines.push(`Answer: ${route.ok}.\n`);
   else if (route.ok !== null) lines.push(block('Answer', schemaWords(route.ok, 'output')));

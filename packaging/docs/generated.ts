@@ -3,7 +3,9 @@ import { casesFile } from '#/test/tidy/cases.ts';
 import type { SourceFile } from '#/test/tidy/source.ts';
 import { apiPage } from './api.ts';
 import { cliPage } from './cli.ts';
+import { configPage } from './config.ts';
 import { errorsPage } from './errors.ts';
+import { metricsPage } from './metrics.ts';
 
 /** `files`: the tree as it stands; some pages are made from the titles and tables in it. */
 export async function generatedFiles(
@@ -13,6 +15,8 @@ export async function generatedFiles(
   return new Map([
     ['docs/reference/errors.md', errorsPage()],
     ['docs/reference/cli.md', cliPage()],
+    ['docs/reference/config.md', configPage()],
+    ['docs/reference/metrics.md', metricsPage()],
     ['docs/reference/api.md', apiPage(hasProtocolSpec)],
     ['test/cases.json', casesFile(files)],
   ]);
