@@ -14,7 +14,8 @@ import type {
   StartFacts,
 } from './core/effect.ts';
 import type { Command, Event, Failure, Moment } from './core/event.ts';
-import { mustJournal, refusal, step, wakeInMs } from './core/machine.ts';
+import { mustJournal, step, wakeInMs } from './core/machine.ts';
+import { refusal } from './core/orders.ts';
 import { initialState, parseState, type State } from './core/state.ts';
 import type { Clock, Facts, PollAnswer, Random, StateStore } from './ports.ts';
 import { isProblem, must, Problem } from '#/protocol/errors.ts';

@@ -57,6 +57,7 @@ export function encodeRecord(record: JournalRecord): Uint8Array {
 }
 
 const PREFIX_BYTES = 17; // crc, space, length, space
+const SPACE = 32;
 
 function decodeAt(bytes: Uint8Array, start: number): { record: JournalRecord; end: number } | null {
   const prefix = Buffer.from(bytes.subarray(start, start + PREFIX_BYTES)).toString('latin1');
@@ -87,8 +88,11 @@ export function parseJournal(bytes: Uint8Array): JournalContent {
     position = found.end;
   }
   if (position === bytes.byteLength) return { records, goodBytes: position, damage: 'none' };
-  for (let at = bytes.indexOf(10, position); at !== -1; at = bytes.indexOf(10, at + 1)) {
-    if (decodeAt(bytes, at + 1) !== null) return { records, goodBytes: position, damage: 'rotten' };
+  for (let at = position + 1; at < bytes.byteLength; at += 1) {
+    const mayBegin = bytes[at + 8] === SPACE && bytes[at + 16] === SPACE;
+    if (mayBegin && decodeAt(bytes, at) !== null) {
+      return { records, goodBytes: position, damage: 'rotten' };
+    }
   }
   return { records, goodBytes: position, damage: 'torn' };
 }

@@ -52,7 +52,8 @@ export function decodeState<T>(format: StateFormat<T>, path: string, bytes: Uint
   if (Number(version) > format.version)
     throw damaged(`version ${version} is newer than this agent`);
   const body = bytes.subarray(newline + 1, newline + 1 + Number(length));
-  if (body.byteLength !== Number(length) || bytes.byteLength !== newline + 2 + Number(length)) {
+  const isWhole = bytes.byteLength === newline + 2 + Number(length) && bytes.at(-1) === 10;
+  if (!isWhole) {
     throw damaged(`${bytes.byteLength} bytes, the header says ${length}`);
   }
   if (hex32(crc32(body)) !== crc) throw damaged('checksum differs');
@@ -74,7 +75,9 @@ export function stateFile<T>(files: FilePort, path: string, format: StateFormat<
       const bytes = await readFile(files, path, format.limitBytes);
       return bytes === null ? null : decodeState(format, path, bytes);
     },
-    write: (value) => replaceFile(files, path, encodeState(format, value)),
+    async write(value) {
+      await replaceFile(files, path, encodeState(format, value));
+    },
     remove: () => removeFile(files, path),
   };
 }

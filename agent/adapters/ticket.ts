@@ -37,6 +37,7 @@ const flatKeys = [
 
 /** The bytes of a ticket file. */
 export function encodeTicket(ticket: Ticket): Uint8Array {
+  const { oneWay, ...plan } = ticket.plan;
   const flat: Record<FlatKey, string | number> = {
     attempt: ticket.attempt,
     kind: ticket.kind,
@@ -45,7 +46,7 @@ export function encodeTicket(ticket: Ticket): Uint8Array {
     target_identity: ticket.targetIdentity,
     rollback_slot: ticket.rollbackSlot ?? '',
     rollback_artifact: ticket.rollbackArtifact ?? '',
-    one_way: ticket.plan.oneWay ? 1 : 0,
+    one_way: oneWay ? 1 : 0,
     max_boots: ticket.maxBoots,
     arm_boot: ticket.armBootId,
     deadline_run_ms: ticket.deadlineRunMs,
@@ -58,14 +59,13 @@ export function encodeTicket(ticket: Ticket): Uint8Array {
     run_boot: ticket.clock.bootId,
     run_monotonic_ms: ticket.clock.monotonicMs,
   };
-  const { checks, soakMs, deadlineMs, control } = ticket.plan;
   const rest = JSON.stringify({
     rolloutId: ticket.rolloutId,
     version: ticket.version,
     class: ticket.class,
     release: ticket.release,
     retryGeneration: ticket.retryGeneration,
-    plan: { soakMs, deadlineMs, control, checks },
+    plan,
     baselinePassed: ticket.baselinePassed,
   });
   const lines = flatKeys.map((key) => `${key}=${oneLine(String(flat[key]))}\n`);
