@@ -292,6 +292,10 @@ function ofNeedsAttention(state: At<'needs-attention'>): Operation | null {
       return null;
     case 'observe':
       return { do: 'observe' };
+    case 'adopt': {
+      const { live } = state.known;
+      return live === null ? null : { do: 'mark-slot', slot: live, status: 'good', reason: null };
+    }
   }
 }
 

@@ -71,17 +71,27 @@ export function needsAttentionSucceeded(state: At<'needs-attention'>, event: Suc
   if (event.do === 'remove-ticket' && state.step === 'remove-ticket') {
     return move(state, { at: 'needs-attention', ref, reason, step: 'rest' }, now, true);
   }
+  if (event.do === 'mark-slot' && state.step === 'adopt') return startLive(state, event);
   if (event.do !== 'observe' || state.step !== 'observe') return stay(state);
   const { facts } = event.result;
   const known = { ...state.known, live: facts.live, artifactId: facts.liveArtifact };
-  return toIdle({ ...state, known, retry: null }, { now, settled: true });
+  const seen: At<'needs-attention'> = { ...state, known, retry: null };
+  const isGood = slotRecordOf(facts, facts.live)?.status === 'good';
+  if (facts.live === null) return toIdle(seen, { now, settled: true });
+  return isGood
+    ? startLive(seen, event)
+    : move(seen, { at: 'needs-attention', ref, reason, step: 'adopt' }, now, true);
+}
+
+function startLive(state: At<'needs-attention'>, { now }: Succeeded): Turn {
+  return move(state, { at: 'idle', step: 'activate', allow: null }, now, true);
 }
 
 /** A ticket that cannot be removed is tried again for as long as it takes, ever more slowly. */
 export function needsAttentionFailed(state: At<'needs-attention'>, event: Failed): Turn {
   const { failure, now } = event;
   const { ref, reason } = state;
-  if (state.step === 'observe') {
+  if (state.step === 'observe' || state.step === 'adopt') {
     return move(state, { at: 'needs-attention', ref, reason, step: 'rest' }, now, true);
   }
   return retryLater(state, failure, now, Number.MAX_SAFE_INTEGER) ?? stay(state);

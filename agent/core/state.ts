@@ -312,8 +312,11 @@ export const stateSchema = v.variant('at', [
     at: v.literal('needs-attention'),
     ref: v.nullable(attemptRef),
     reason: reasonOf,
-    /** The ticket is removed first, so that the guard rests too. */
-    step: v.picklist(['remove-ticket', 'rest', 'observe']),
+    /**
+     * The ticket is removed first, so that the guard rests too. When an operator clears it, what is live counts as good:
+     * `observe`, `adopt`.
+     */
+    step: v.picklist(['remove-ticket', 'rest', 'observe', 'adopt']),
   }),
 ]);
 

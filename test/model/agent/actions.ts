@@ -1,0 +1,515 @@
+/** What can happen next in the world of the explorer: one named action each, disturbances from a small budget. */
+import type { Effect, OperationEffect, PendingReport } from '#/agent/core/effect.ts';
+import type { Command, Event, Failed, Failure, Succeeded } from '#/agent/core/event.ts';
+import { wakeInMs } from '#/agent/core/machine.ts';
+import { refusal } from '#/agent/core/orders.ts';
+import { initialState, type State } from '#/agent/core/state.ts';
+import type { Ticket } from '#/agent/core/ticket.ts';
+import { isTerminal } from '#/agent/core/turn.ts';
+import { makeLive, perform, startLive } from './perform.ts';
+import {
+  type Agent,
+  assignmentOf,
+  bootId,
+  failureOf,
+  type Machine,
+  momentOf,
+  startFactsOf,
+  V2,
+  Violation,
+  type World,
+} from './world.ts';
+
+export interface Action {
+  readonly name: string;
+  readonly next: World;
+}
+type Undated = Event extends infer E ? (E extends Event ? Omit<E, 'now'> : never) : never;
+
+/** Time that the guard leaves the agent after the deadline. */
+const GUARD_GRACE_MS = 2000;
+
+/** Feeds one event to the agent: step, journal, effects. */
+export function feed(world: World, machine: Machine, event: Undated): World {
+  const { agent } = world;
+  if (agent === null) return world;
+  const dated = { ...event, now: momentOf(world) } as Event;
+  const [next, effects] = machine.step(agent.mem, dated);
+  checkClock(agent.mem, next);
+  if (!machine.mustJournal(agent.mem, next)) return emit(named(world, next), next, effects);
+  if (!world.disk.broken) {
+    const journaled = { ...world, disk: { ...world.disk, journal: next } };
+    return emit(noted(named(journaled, next), next), next, effects);
+  }
+  // The write failed: the step did not happen, its effects are not run.
+  const failure = failureOf('E_READ_ONLY', 'damaged');
+  const [observing, more] = machine.step(agent.mem, {
+    type: 'store-failed',
+    failure,
+    now: momentOf(world),
+  });
+  return emit(world, observing, more);
+}
+
+function checkClock(before: State, after: State): void {
+  if (after.run.runMs < before.run.runMs) throw new Violation('I10', 'the run clock went back');
+}
+
+/** A fresh id that became an attempt is used up. */
+function named(world: World, next: State): World {
+  const fresh = momentOf(world).freshId;
+  const id = 'attempt' in next ? next.attempt.id : 'ref' in next ? next.ref?.id : null;
+  return id === fresh ? { ...world, attempts: world.attempts + 1 } : world;
+}
+
+/** I5: the first durable terminal record of an attempt is its only one. */
+function noted(world: World, state: State): World {
+  let { ends } = world.ledger;
+  for (const report of state.unreported) {
+    if (!isTerminal(report.phase)) continue;
+    const before = ends[report.attempt];
+    if (before !== undefined && before !== report.phase) {
+      throw new Violation('I5', `attempt ended ${before} and ${report.phase}`);
+    }
+    if (before === undefined) ends = { ...ends, [report.attempt]: report.phase };
+  }
+  checkLive(state, ends);
+  return ends === world.ledger.ends ? world : { ...world, ledger: { ...world.ledger, ends } };
+}
+
+/** I4: what was confirmed stays live as long as its attempt is the last one. */
+function checkLive(state: State, ends: Readonly<Record<string, string>>): void {
+  if (!('attempt' in state) || ends[state.attempt.id] !== 'confirmed') return;
+  if (state.at !== 'committed') {
+    throw new Violation('I4', `a confirmed attempt went on as ${state.at}`);
+  }
+}
+
+function emit(world: World, mem: State, effects: readonly Effect[]): World {
+  const { agent } = world;
+  if (agent === null) return world;
+  let { running, wasApplied, polling } = agent;
+  let reports: readonly PendingReport[] = agent.reports;
+  for (const effect of effects) {
+    if (effect.do === 'cancel') {
+      if (running?.op === effect.op) running = null;
+    } else if (effect.do === 'report') {
+      reports = [...reports.filter((other) => other.key !== effect.report.key), effect.report];
+    } else if (effect.do === 'poll') {
+      polling = true;
+    } else {
+      if (running !== null) {
+        throw new Violation('I11', `${effect.do} begins while ${running.do} runs`);
+      }
+      running = effect;
+      wasApplied = false;
+    }
+  }
+  return { ...world, agent: { mem, running, wasApplied, reports, polling } };
+}
+
+/** The machine starts with what the disk has. */
+function start(world: World, machine: Machine): World {
+  const isLost = world.disk.journal === null;
+  const mem = world.disk.journal ?? initialState();
+  const fresh: Agent = { mem, running: null, wasApplied: false, reports: [], polling: false };
+  const started = feed({ ...world, agent: fresh }, machine, {
+    type: 'started',
+    ...startFactsOf(world),
+  });
+  const first = started.agent?.running?.do;
+  const isWithoutTicket = world.disk.ticket === null;
+  if (isLost && isWithoutTicket && ['switch', 'arm', 'roll-back'].includes(first ?? '')) {
+    throw new Violation('I13', `without journal and ticket the agent began with ${first}`);
+  }
+  return isLost && !world.disk.broken
+    ? { ...started, ledger: { ...started.ledger, journalLost: true } }
+    : started;
+}
+
+function withTicket(world: World, change: Partial<Ticket>): World {
+  const { ticket, broken } = world.disk;
+  if (ticket === null || ticket === 'damaged' || broken) return world;
+  return { ...world, disk: { ...world.disk, ticket: { ...ticket, ...change } } };
+}
+
+/** The guard in early boot, before the agent (agent.md, "Early-boot rule"). */
+function guardBoot(world: World): World {
+  const { ticket } = world.disk;
+  if (ticket === null || ticket === 'damaged' || ticket.state === 'committed') return world;
+  const counted = withTicket(world, {
+    bootsUsed: ticket.bootsUsed + 1,
+    lastBootId: bootId(world),
+  });
+  const isUsedUp = ticket.bootsUsed + 1 > ticket.maxBoots && world.live === ticket.targetSlot;
+  return ticket.state === 'rolling-back' || isUsedUp ? guardBack(counted, ticket) : counted;
+}
+
+/** Goes back without the agent: the decision into the ticket if it can be written, then the link or the boot loader. */
+function guardBack(world: World, ticket: Ticket): World {
+  if (ticket.plan.oneWay || world.live !== ticket.targetSlot) return world;
+  const reason = ticket.reason ?? { code: 'E_DEADLINE', message: 'by the guard' };
+  const decided = withTicket(world, { state: 'rolling-back', reason });
+  if (world.kind === 'directory') return startLive(makeLive(decided, ticket.rollbackSlot));
+  const slot = decided.slots[ticket.targetSlot];
+  const bad =
+    slot === undefined
+      ? decided.slots
+      : { ...decided.slots, [ticket.targetSlot]: { ...slot, status: 'bad' as const } };
+  const boot = { defaultSlot: ticket.rollbackSlot, trial: null };
+  return { ...decided, slots: bad, boot, rebootAsked: true };
+}
+
+/** A boot: the loader chooses, dead versions cost their tries, then the guard. The agent is not started yet. */
+export function reboot(world: World): World {
+  let { trial } = world.boot;
+  let live = world.live;
+  if (world.kind === 'partition') {
+    live = world.boot.defaultSlot;
+    while (trial !== null && trial.triesLeft > 0) {
+      trial = { ...trial, triesLeft: trial.triesLeft - 1 };
+      const artifact = world.slots[trial.slot]?.artifact;
+      const isDead = artifact === V2 && world.nature === 'dead-on-start';
+      if (isDead || !world.slots[trial.slot]?.complete) continue;
+      live = trial.slot;
+      break;
+    }
+    if (trial !== null && live !== trial.slot) trial = null;
+  }
+  const moved = makeLive({ ...world, agent: null }, live);
+  const booted: World = {
+    ...moved,
+    boot: { ...world.boot, trial },
+    bootNumber: world.bootNumber + 1,
+    monotonicMs: 0,
+    rebootAsked: false,
+    active: null,
+  };
+  return guardBoot(startLive(booted));
+}
+
+function isOverdue(world: World): boolean {
+  const { ticket } = world.disk;
+  if (ticket === null || ticket === 'damaged' || ticket.state !== 'open') return false;
+  return ticket.targetSlot === world.live;
+}
+
+/** Time passes until the machine wants to be woken. */
+function tick(world: World, machine: Machine): World {
+  const { agent } = world;
+  if (agent === null) return world;
+  const waitMs = wakeInMs(agent.mem, momentOf(world));
+  if (waitMs === null) return world;
+  const later = {
+    ...world,
+    monotonicMs: world.monotonicMs + waitMs,
+    wallMs: world.wallMs + waitMs,
+  };
+  return feed(later, machine, { type: 'ticked' });
+}
+
+/** The running operation answers; the same answer once more has to change nothing (I11: stray events are ignored). */
+function answer(
+  world: World,
+  machine: Machine,
+  event: Omit<Succeeded, 'now'> | Omit<Failed, 'now'>,
+): World {
+  const { agent } = world;
+  if (agent === null) return world;
+  const settled: World = { ...world, agent: { ...agent, running: null, wasApplied: false } };
+  const next = feed(settled, machine, event as Undated);
+  const mem = next.agent?.mem;
+  if (mem !== undefined) {
+    const [again, effects] = machine.step(mem, { ...event, now: momentOf(next) } as Event);
+    if (again !== mem || effects.length > 0) {
+      throw new Violation('I11', `a repeated answer to ${event.do} changed ${mem.at}`);
+    }
+  }
+  return next;
+}
+
+function complete(world: World, machine: Machine, effect: OperationEffect): World {
+  const done = perform(world, effect);
+  const { do: name, op } = effect;
+  return 'failure' in done
+    ? answer(done.world, machine, { type: 'failed', do: name, op, failure: done.failure })
+    : answer(done.world, machine, {
+        type: 'succeeded',
+        do: name,
+        op,
+        result: done.result,
+      } as Succeeded);
+}
+
+function deliver(world: World, machine: Machine): World {
+  const report = world.agent?.reports[0];
+  if (world.agent === null || report === undefined) return world;
+  const rest = world.agent.reports.slice(1);
+  const outbox = { ...world.disk.outbox, [report.key]: report.phase };
+  const sent = {
+    ...world,
+    disk: { ...world.disk, outbox },
+    agent: { ...world.agent, reports: rest },
+  };
+  return feed(sent, machine, { type: 'reported', key: report.key });
+}
+
+/** The withdrawal that a poll answer brings, for I15. */
+function withdrawn(world: World, before: State): World {
+  const { agent, ledger } = world;
+  const open = 'attempt' in before && [
+    'offered',
+    'preflight',
+    'downloading',
+    'verifying',
+    'staged',
+    'waiting',
+    'arming',
+  ];
+  if (agent === null || open === false || !open.includes(before.at)) return world;
+  if (world.control !== 'recalled' || !('attempt' in before)) return world;
+  return { ...world, ledger: { ...ledger, withdrawn: before.attempt.id } };
+}
+
+function answerPoll(world: World, machine: Machine): World {
+  const { agent } = world;
+  if (agent === null) return world;
+  const asked: World = { ...world, agent: { ...agent, polling: false } };
+  const next = feed(asked, machine, {
+    type: 'polled',
+    assignment: assignmentOf(world),
+    pollAfterMs: 3600_000,
+  });
+  return agent.mem.modes.observeOnly ? next : withdrawn(next, agent.mem);
+}
+
+function failPoll(world: World, machine: Machine): World {
+  const { agent } = world;
+  if (agent === null) return world;
+  const asked: World = { ...world, agent: { ...agent, polling: false } };
+  const failure: Failure = { ...failureOf('E_NETWORK', 'unavailable'), retryAfterMs: 3600_000 };
+  return feed(asked, machine, { type: 'poll-failed', failure });
+}
+
+/** Does the host rest? Then nothing more happens by itself. */
+export function isAtRest(world: World): boolean {
+  const { agent } = world;
+  if (agent === null || agent.running !== null || agent.reports.length > 0) return false;
+  const { mem } = agent;
+  if ((world.rebootAsked && !world.isRebootIgnored) || mem.modes.observeOnly || agent.polling)
+    return false;
+  return (
+    (mem.at === 'idle' && mem.step === 'settled') ||
+    (mem.at === 'needs-attention' && mem.step === 'rest')
+  );
+}
+
+/** The next thing in a world without disturbances and without network; null at rest. Names its liveness. */
+export function benign(world: World, machine: Machine): Action | null {
+  const { agent } = world;
+  if (world.disk.broken) {
+    return {
+      name: 'store writable again',
+      next: { ...world, disk: { ...world.disk, broken: false } },
+    };
+  }
+  if (world.rebootAsked && !world.isRebootIgnored) return { name: 'reboot', next: reboot(world) };
+  if (agent === null) return { name: 'agent starts', next: start(world, machine) };
+  if (agent.reports.length > 0) return { name: 'report', next: deliver(world, machine) };
+  if (agent.running !== null) {
+    return { name: agent.running.do, next: complete(world, machine, agent.running) };
+  }
+  if (agent.polling) {
+    return world.control === 'halted'
+      ? { name: 'halt lifted', next: answerPoll({ ...world, control: 'offering' }, machine) }
+      : { name: 'poll fails', next: failPoll(world, machine) };
+  }
+  if (isAtRest(world)) return null;
+  if (agent.mem.modes.paused) {
+    return {
+      name: 'resume',
+      next: feed(world, machine, { type: 'commanded', command: { kind: 'resume' } }),
+    };
+  }
+  return { name: 'time passes', next: tick(world, machine) };
+}
+
+/** Everything that can happen next. */
+export function* actions(world: World, machine: Machine): Generator<Action> {
+  const { agent } = world;
+  const usual = usualAction(world, machine);
+  if (usual !== null) yield usual;
+  if (world.disturbancesLeft === 0) return;
+  const spent: World = { ...world, disturbancesLeft: world.disturbancesLeft - 1 };
+  yield { name: 'power cut', next: reboot(spent) };
+  if (agent === null) {
+    yield* whileDead(spent);
+    return;
+  }
+  yield { name: 'agent killed', next: { ...spent, agent: null } };
+  if (agent.running !== null) yield* faults(spent, machine, agent, agent.running);
+  if (agent.reports.length > 0) return;
+  if (agent.running !== null) {
+    // Time passes, or control answers, while an operation is under way.
+    yield { name: `time passes during ${agent.running.do}`, next: tick(spent, machine) };
+  }
+  yield* orders(spent, machine, agent);
+  yield* accidents(spent);
+}
+
+function usualAction(world: World, machine: Machine): Action | null {
+  const { agent } = world;
+  if (agent?.polling === true && agent.running === null && agent.reports.length === 0) {
+    // A third attempt shows nothing new.
+    return world.attempts >= 2
+      ? { name: 'poll fails', next: failPoll(world, machine) }
+      : { name: `control: ${world.control}`, next: answerPoll(world, machine) };
+  }
+  const next = benign(world, machine);
+  if (next !== null || agent?.mem.at !== 'idle' || world.attempts >= 2) return next;
+  return { name: 'time passes', next: tick(world, machine) };
+}
+
+function* whileDead(spent: World): Generator<Action> {
+  if (isOverdue(spent)) {
+    const { ticket } = spent.disk;
+    if (ticket !== null && ticket !== 'damaged') {
+      const waitMs = ticket.plan.deadlineMs + GUARD_GRACE_MS;
+      const later = { ...spent, monotonicMs: spent.monotonicMs + waitMs };
+      yield { name: 'agent stays dead, guard goes back', next: guardBack(later, ticket) };
+    }
+  }
+  yield* losses(spent);
+}
+
+function* losses(spent: World): Generator<Action> {
+  const { disk } = spent;
+  if (disk.journal !== null) {
+    yield { name: 'journal lost', next: { ...spent, disk: { ...disk, journal: null } } };
+  }
+  if (disk.ticket !== null && disk.ticket !== 'damaged') {
+    yield { name: 'ticket damaged', next: { ...spent, disk: { ...disk, ticket: 'damaged' } } };
+  }
+}
+
+function* faults(
+  spent: World,
+  machine: Machine,
+  agent: Agent,
+  effect: OperationEffect,
+): Generator<Action> {
+  const { do: name, op } = effect;
+  const fail = (world: World, failure: Failure): World =>
+    answer(world, machine, { type: 'failed', do: name, op, failure });
+  if (!agent.wasApplied) {
+    const failures = [
+      failureOf('E_NETWORK', 'unavailable'),
+      failureOf('E_IO', 'damaged'),
+      failureOf('E_SPACE', 'exhausted'),
+      failureOf('E_ARTIFACT', 'refused'),
+    ];
+    for (const failure of failures) {
+      yield { name: `${name} fails: ${failure.code}`, next: fail(spent, failure) };
+    }
+    const done = perform(spent, effect).world;
+    yield {
+      name: `${name} is done, and fails: E_IO`,
+      next: fail(done, failureOf('E_IO', 'damaged')),
+    };
+    yield { name: `${name} is done, agent killed before it knows`, next: { ...done, agent: null } };
+    yield { name: `${name} is done, power cut before the agent knows`, next: reboot(done) };
+    const { agent: same } = done;
+    if (same !== null) {
+      yield {
+        name: `${name} is done, its answer late`,
+        next: { ...done, agent: { ...same, wasApplied: true } },
+      };
+    }
+  }
+  if (name === 'verify') yield { name: 'slot rots', next: rot(spent, effect.slot) };
+  if (name === 'probe' && agent.mem.at === 'trial') {
+    const results = effect.checks.map((check) => ({
+      name: check,
+      ok: false,
+      durationMs: 1,
+      detail: 'flaky',
+    }));
+    yield {
+      name: 'check fails once',
+      next: answer({ ...spent, ledger: { ...spent.ledger, healthyRounds: 0 } }, machine, {
+        type: 'succeeded',
+        do: 'probe',
+        op,
+        result: { results },
+      }),
+    };
+  }
+}
+
+function rot(world: World, slot: string): World {
+  const of = world.slots[slot];
+  return of === undefined || of.status === 'good'
+    ? world
+    : { ...world, slots: { ...world.slots, [slot]: { ...of, complete: false } } };
+}
+
+function* orders(spent: World, machine: Machine, agent: Agent): Generator<Action> {
+  const asked = (world: World): World => answerPoll(world, machine);
+  if (agent.mem.at !== 'idle' && agent.mem.at !== 'checking') {
+    if (spent.control !== 'recalled') {
+      yield { name: 'offer recalled', next: asked({ ...spent, control: 'recalled' }) };
+    }
+    if (spent.control !== 'halted') {
+      yield { name: 'fleet halted', next: asked({ ...spent, control: 'halted' }) };
+    }
+  }
+  const rollbackGeneration = spent.rollbackGeneration + 1;
+  yield { name: 'control orders a rollback', next: asked({ ...spent, rollbackGeneration }) };
+  const commands: readonly Command[] = [
+    { kind: 'pause' },
+    { kind: 'rollback' },
+    { kind: 'install-file', path: '/media/2.sbb' },
+    { kind: 'clear' },
+    { kind: 'retry', artifactId: V2 },
+  ];
+  for (const command of commands) {
+    if (refusal(agent.mem, command) !== null) continue;
+    const ledger = {
+      ...spent.ledger,
+      isVouched: spent.ledger.isVouched || command.kind === 'clear',
+    };
+    const told = feed({ ...spent, ledger }, machine, { type: 'commanded', command });
+    yield { name: `operator: ${command.kind}`, next: told };
+  }
+  yield { name: 'control says: rewound', next: feed(spent, machine, { type: 'rewound' }) };
+}
+
+function* accidents(spent: World): Generator<Action> {
+  const { disk } = spent;
+  if (!disk.broken) {
+    yield { name: 'store not writable', next: { ...spent, disk: { ...disk, broken: true } } };
+  }
+  yield {
+    name: 'wall clock jumps ten years',
+    next: { ...spent, wallMs: spent.wallMs + 10 * 365 * 86_400_000 },
+  };
+  if (spent.rebootAsked && !spent.isRebootIgnored) {
+    yield { name: 'reboots are ignored', next: { ...spent, isRebootIgnored: true } };
+  }
+  if (
+    spent.kind === 'partition' &&
+    spent.boot.trial !== null &&
+    spent.live !== spent.boot.trial.slot
+  ) {
+    const boot = { ...spent.boot };
+    yield { name: 'boot loader skips the trial', next: skipTrial({ ...spent, boot }) };
+    yield { name: 'boot environment torn', next: { ...spent, boot: { ...boot, trial: null } } };
+  }
+}
+
+/** F34: the host boots, and the boot loader takes the default without touching the counter. */
+function skipTrial(world: World): World {
+  const { trial } = world.boot;
+  const hidden = reboot({ ...world, boot: { ...world.boot, trial: null } });
+  return { ...hidden, boot: { ...hidden.boot, trial } };
+}
