@@ -3,7 +3,7 @@ import { targetOf } from './boundaries.ts';
 import { type Breach, importsOf, lineAt, read, type SourceFile } from './source.ts';
 
 export const FILE_LINES_MAX = 500;
-export const LINE_COLUMNS_MAX = 130;
+export const LINE_COLUMNS_MAX = 160;
 const bannedNames = [
   'util',
   'utils',

@@ -135,7 +135,7 @@ export function importsOf(file: SourceFile): readonly Import[] {
       found.push({ line, specifier: literal.value, isType, isDynamic });
     };
     if (/\bimport\s*\(\s*$/.test(before)) add(/\btypeof\s+import\s*\(\s*$/.test(before), true);
-    else if (/\brequire\w*\s*\(\s*$/.test(before)) add(false, false);
+    else if (/(?<![.\w])require\s*\(\s*$/.test(before)) add(false, false);
     else if (/(?:^|\n)\s*import\s*$/.test(before)) add(false, false);
     else {
       const from = /(?:^|\n)[ \t]*(import|export)\b([^;'"`]*?)\bfrom\s*$/.exec(before);
