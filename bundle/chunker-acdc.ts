@@ -23,6 +23,10 @@ const ZERO_BLOCK = -1;
 export const findAcdcPiece: FindPiece = (bytes, from, to, isEnd, afterHole) => {
   const words = new Int32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength >>> 2);
   const limit = Math.min(to, from + acdcLimits.maxBytes);
+  if (afterHole) {
+    const sizeBytes = zeroBytes(bytes, words, from, to, isEnd);
+    if (sizeBytes > 0) return { sizeBytes, isHole: true };
+  }
   let zeroBlocks = 0;
   let at = from;
   while (at < limit) {
@@ -33,7 +37,6 @@ export const findAcdcPiece: FindPiece = (bytes, from, to, isEnd, afterHole) => {
     if (cut === ZERO_BLOCK) {
       zeroBlocks += 1;
       const content = at - size - (zeroBlocks - 1) * BLOCK - from;
-      if (afterHole && content === 0) return { sizeBytes: at - from, isHole: true };
       if (zeroBlocks === HOLE_MIN_BLOCKS) {
         return content === 0
           ? { sizeBytes: at - from, isHole: true }
@@ -48,6 +51,27 @@ export const findAcdcPiece: FindPiece = (bytes, from, to, isEnd, afterHole) => {
   if (at - from === acdcLimits.maxBytes || isEnd) return { sizeBytes: at - from, isHole: false };
   return null;
 };
+
+/** How many bytes from `from` on are in zero blocks. */
+function zeroBytes(
+  bytes: Uint8Array,
+  words: Int32Array,
+  from: number,
+  to: number,
+  isEnd: boolean,
+): number {
+  let at = from;
+  for (; at + BLOCK <= to; at += BLOCK) if (!isZeroBlock(words, at >>> 2)) return at - from;
+  return isEnd && at < to && bytes.subarray(at, to).every((byte) => byte === 0)
+    ? to - from
+    : at - from;
+}
+
+function isZeroBlock(words: Int32Array, first: number): boolean {
+  const end = first + BLOCK_WORDS;
+  for (let i = first; i < end; i += 1) if (words[i] !== 0) return false;
+  return true;
+}
 
 /** 0 when a chunk may end after this block, 1 to 3 when not, ZERO_BLOCK when it is zero. */
 function cutValue(words: Int32Array, first: number): number {

@@ -1,5 +1,6 @@
 /** Feeds one payload, an image file or the files of a tree, through its chunker into the chunk store. */
 import { createHash } from 'node:crypto';
+import { readFileSync } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createChunker } from '#/bundle/chunker.ts';
@@ -55,11 +56,15 @@ export async function chunkTree(
   const seen = new Set<string>();
   const chunks = createChunker(chunker, context.store);
   for (const file of files.filter((entry) => isSmallFile(entry.sizeBytes))) {
-    const parts: Uint8Array[] = [];
-    const path = join(root, file.path);
-    const sha256 = await feed(path, file.sizeBytes, (bytes) => parts.push(bytes.slice()), context);
+    context.signal?.throwIfAborted();
+    // At once: for thousands of small files the waiting would take longer than the reading.
+    const bytes = readFileSync(join(root, file.path));
+    if (bytes.byteLength !== file.sizeBytes) throw changed(file.path);
+    const sha256 = createHash('sha256').update(bytes).digest('hex');
     digests.set(file.path, sha256);
-    if (!seen.has(sha256)) for (const part of parts) chunks.push(part);
+    if (!seen.has(sha256)) chunks.push(bytes);
+    context.onBytes(bytes.byteLength);
+    await context.store.drain();
     seen.add(sha256);
   }
   chunks.end();
@@ -111,19 +116,29 @@ async function feed(
 ): Promise<string> {
   const hash = createHash('sha256');
   await using file: FileHandle = await open(path, 'r');
-  const buffer = new Uint8Array(Math.min(READ_BYTES, sizeBytes + 1));
+  // One buffer is filled while the other is digested and cut.
+  let filling = new Uint8Array(Math.min(READ_BYTES, sizeBytes + 1));
+  let filled = new Uint8Array(filling.byteLength);
   let total = 0;
-  for (;;) {
-    context.signal?.throwIfAborted();
-    const { bytesRead } = await file.read(buffer, 0, buffer.byteLength, total);
-    if (bytesRead === 0) break;
-    total += bytesRead;
-    if (total > sizeBytes) throw changed(path);
-    const bytes = buffer.subarray(0, bytesRead);
-    hash.update(bytes);
-    push(bytes);
-    context.onBytes(bytesRead);
-    await context.store.drain();
+  let reading = file.read(filling, 0, filling.byteLength, 0);
+  try {
+    for (;;) {
+      context.signal?.throwIfAborted();
+      const { bytesRead } = await reading;
+      if (bytesRead === 0) break;
+      total += bytesRead;
+      if (total > sizeBytes) throw changed(path);
+      [filled, filling] = [filling, filled];
+      reading = file.read(filling, 0, filling.byteLength, total);
+      const bytes = filled.subarray(0, bytesRead);
+      hash.update(bytes);
+      push(bytes);
+      context.onBytes(bytesRead);
+      await context.store.drain();
+    }
+  } finally {
+    // The file is closed next; a read must not be under way, and its own failure no longer matters.
+    await reading.catch(() => null);
   }
   if (total !== sizeBytes) throw changed(path);
   return hash.digest('hex');
