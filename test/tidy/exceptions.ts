@@ -5,3 +5,8 @@ export const reservedCodes: Readonly<Record<string, string>> = {};
 
 /** Numbered cases without a test of their own so far. */
 export const pendingCases: Readonly<Record<string, string>> = {};
+
+/** Files over the limit of lines that are one table and read better whole. */
+export const longFiles: Readonly<Record<string, string>> = {
+  'protocol/api.ts': 'the table of routes: data, one entry after the other',
+};

@@ -45,7 +45,7 @@ const startsRegex = /(?:^|[=(,:[!&|?{};+\-*%~^<>]|\b(?:return|typeof|case|in|of|
 
 /** One pass over the text: strings, templates, regular expressions and comments are told apart from code. */
 export function read(text: string): Reading {
-  const code = [...text.split('')];
+  const code = text.split('');
   const literals: Literal[] = [];
   const blank = (from: number, to: number): void => {
     for (let at = from; at < to; at += 1) if (code[at] !== '\n') code[at] = ' ';

@@ -116,6 +116,7 @@ describe('progress', () => {
     }
     progress.end();
     expect(out.written.length).toBeLessThanOrEqual(4);
+    // oxlint-disable-next-line no-control-regex
     expect(out.written.join('')).not.toMatch(/[\r\u001b]/);
   });
 
