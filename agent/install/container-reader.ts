@@ -9,9 +9,8 @@ import {
   locateMembers,
   type Member,
 } from '#/bundle/container.ts';
-import type { Manifest } from '#/bundle/manifest.ts';
+import { type Manifest, parseManifest } from '#/bundle/manifest.ts';
 import { Problem } from '#/protocol/errors.ts';
-import { parseManifest } from './slot-manifest.ts';
 import type { Source } from './source.ts';
 
 /** The members in front of the index are the limit of what is read before anything is verified. */

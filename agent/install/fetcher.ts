@@ -113,7 +113,8 @@ class Fetcher {
       for await (const piece of source.readRange(offset, range.sizeBytes, this.#signal)) {
         onFetched(piece.byteLength);
         for (let used = 0; used < piece.byteLength; ) {
-          if (filler.needsSlab()) {
+          // On a slow line a chunk is written as soon as it is there, so that a kill loses little (F2).
+          if (filler.needsSlab(this.#context.pool.isIdle())) {
             this.#dispatch(filler.takeSlab(), source);
             filler.giveSlab(await this.#context.slabs.acquire());
           }
@@ -182,11 +183,13 @@ class RangeFiller {
     this.#index = index;
   }
 
-  /** True at the start of a chunk that the slab has no room for. */
-  needsSlab(): boolean {
+  /** True at the start of a chunk that the slab has no room for, or, with `isUrgent`, that holds any chunk. */
+  needsSlab(isUrgent: boolean): boolean {
     const chunk = this.#range.chunks[this.#next];
     if (chunk === undefined || this.#position !== this.#start(chunk)) return false;
-    return this.#slab === null || this.#slab.usedBytes + this.#size(chunk) > SLAB_BYTES;
+    if (this.#slab === null) return true;
+    if (isUrgent && this.#slab.usedBytes > 0) return true;
+    return this.#slab.usedBytes + this.#size(chunk) > SLAB_BYTES;
   }
 
   takeSlab(): Slab | null {

@@ -1,12 +1,10 @@
 /** The manifest and the chunk index that are kept beside a slot (`releases/.meta-<artifactId>`). */
 import { createHash } from 'node:crypto';
-import * as v from 'valibot';
 import { readFile } from '#/agent/adapters/durable.ts';
 import type { FilePort } from '#/agent/ports.ts';
 import { INDEX_MAX_BYTES } from '#/bundle/chunk-index.ts';
-import { MANIFEST_MAX_BYTES, type Manifest, manifestSchema } from '#/bundle/manifest.ts';
-import { parseStrictJson } from '#/bundle/strict-json.ts';
-import { isProblem, Problem } from '#/protocol/errors.ts';
+import { MANIFEST_MAX_BYTES, type Manifest, parseManifest } from '#/bundle/manifest.ts';
+import { isProblem } from '#/protocol/errors.ts';
 import type { DirectoryLayout } from './layout.ts';
 
 /** The manifest bytes of a slot, checked against the slot's name; null when they are not there or other bytes. */
@@ -28,16 +26,6 @@ export async function readSlotManifest(
   const bytes = await readManifestBytes(files, layout, slot);
   // Its digest is the artifact id, so it is the manifest that was verified when the slot was written.
   return bytes === null ? null : parseManifest(bytes);
-}
-
-/** Parses manifest bytes; E_PARSE, E_SCHEMA, E_TOOBIG. */
-export function parseManifest(bytes: Uint8Array): Manifest {
-  const parsed = v.safeParse(
-    manifestSchema,
-    parseStrictJson(bytes, { maxBytes: MANIFEST_MAX_BYTES }),
-  );
-  if (parsed.success) return parsed.output;
-  throw new Problem('E_SCHEMA', `manifest: ${parsed.issues[0].message}`);
 }
 
 /** The raw chunk index of a slot, checked against its manifest; null when it is not there or damaged. */

@@ -22,6 +22,8 @@ interface Thread {
 export interface WorkerPool {
   /** Runs one job. After a failure of any job the pool is of no use and is closed by its owner. */
   run(job: Job): Promise<JobResult>;
+  /** True when a thread has nothing to do: then a small job is better than a late one. */
+  isIdle(): boolean;
   close(): Promise<void>;
 }
 
@@ -77,6 +79,7 @@ export function createWorkerPool(setup: WorkerSetup, count: number, entry: URL):
         feed();
       });
     },
+    isIdle: () => threads.some(({ given }) => given.length === 0),
     async close() {
       isClosed = true;
       await Promise.all(threads.map(({ worker }) => worker.terminate()));

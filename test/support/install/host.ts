@@ -1,9 +1,10 @@
 /** A directory host on a real file system, and bundles for it made by the real builder. */
-import { mkdir, readFile, statfs } from 'node:fs/promises';
+import { mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { createDirectoryBootControl } from '#/agent/adapters/boot-directory.ts';
 import { nodeFiles } from '#/agent/adapters/file-port.ts';
+import { mountsBelow, spaceOf, usedBytesOf } from '#/agent/adapters/file-system.ts';
 import {
   createDirectorySlots,
   type DirectorySlotsOptions,
@@ -84,15 +85,9 @@ export async function makeHost(root: string, options: HostOptions = {}) {
     root,
     stateDirectory: join(root, 'state'),
     files,
-    space: async (path) => {
-      const found = await statfs(path);
-      return {
-        freeBytes: found.bavail * found.bsize,
-        freeInodes: found.files === 0 ? null : found.ffree,
-      };
-    },
-    usedBytes: async () => 0,
-    mountsBelow: async () => [],
+    space: spaceOf,
+    usedBytes: usedBytesOf,
+    mountsBelow,
     reserveBytes: 0,
     reserveInodes: 0,
     ...options.slots,

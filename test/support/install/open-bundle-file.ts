@@ -1,9 +1,9 @@
 /** The offer of a bundle file, taken at its word: for tests that start from a file alone. */
 import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
-import { parseManifest } from '#/agent/install/slot-manifest.ts';
 import type { Offer } from '#/agent/ports.ts';
 import { locateMembers } from '#/bundle/container.ts';
+import { parseManifest } from '#/bundle/manifest.ts';
 import type { ArtifactId } from '#/protocol/ids.ts';
 
 export async function openBundleFile(path: string, sources: readonly string[]): Promise<Offer> {
