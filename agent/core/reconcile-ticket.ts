@@ -150,7 +150,9 @@ function openOnTarget(
     return beginRollback(state, going, { code: 'E_DEADLINE', message }, leaving);
   }
   const isBlessed = facts.boot.defaultSlot === ticket.targetSlot && facts.boot.trial === null;
-  if (own?.at === 'committing' && !isMissing && (isBlessed || !isNewBoot)) {
+  // After a power cut before the commit point nothing may run yet: then it is still a trial.
+  const runs = facts.active === ticket.artifactId;
+  if (own?.at === 'committing' && !isMissing && runs && (isBlessed || !isNewBoot)) {
     const { health } = own;
     return move(state, { at: 'committing', ...going, step: 'commit', health }, now, true);
   }
