@@ -149,7 +149,8 @@ export class TufSimulator {
       terminating,
       paths,
     });
-    this.signers.set(role, [...(this.signers.get(role) ?? []), signer]);
+    const others = (this.signers.get(role) ?? []).filter((each) => each.keyId !== signer.keyId);
+    this.signers.set(role, [...others, signer]);
     if (!this.roles.has(role)) this.roles.set(role, emptyTargets());
     return this.role(role);
   }
