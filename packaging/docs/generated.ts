@@ -1,9 +1,10 @@
 /** Every generated file of the repository, as path → content. `npm run gen` writes them, the tidy test compares them. */
+import { configReference } from '#/agent/config/reference.ts';
 import { casesFile } from '#/test/tidy/cases.ts';
 import type { SourceFile } from '#/test/tidy/source.ts';
+import { agentCliPage } from './agent-cli.ts';
 import { apiPage } from './api.ts';
 import { cliPage } from './cli.ts';
-import { configPage } from './config.ts';
 import { errorsPage } from './errors.ts';
 import { metricsPage } from './metrics.ts';
 
@@ -15,7 +16,8 @@ export async function generatedFiles(
   return new Map([
     ['docs/reference/errors.md', errorsPage()],
     ['docs/reference/cli.md', cliPage()],
-    ['docs/reference/config.md', configPage()],
+    ['docs/reference/agent-cli.md', agentCliPage()],
+    ['docs/reference/config.md', configReference()],
     ['docs/reference/metrics.md', metricsPage()],
     ['docs/reference/api.md', apiPage(hasProtocolSpec)],
     ['test/cases.json', casesFile(files)],

@@ -268,45 +268,42 @@ export function linkBreaches(
     );
 }
 
-/** `npm run x` and `switchback a b` in the docs that do not exist. */
+/** `npm run x`, `switchback a b` and `switchback-agent a` in the docs that do not exist. */
 export function commandBreaches(
   files: readonly SourceFile[],
   scripts: readonly string[],
-  commands: readonly string[],
+  programs: Readonly<Record<string, readonly string[]>>,
 ): readonly Breach[] {
-  const known = new Set(
-    commands.flatMap((name) =>
-      name.split(' ').map((_, at, words) => words.slice(0, at + 1).join(' ')),
-    ),
-  );
   return files
     .filter((file) => file.path.endsWith('.md'))
-    .flatMap((file) => {
-      const breaches: Breach[] = [];
-      for (const match of file.text.matchAll(/\bnpm run ([a-z][\w:-]*)/g)) {
-        if (!scripts.includes(match[1] ?? '')) {
-          breaches.push({
-            path: file.path,
-            line: lineAt(file.text, match.index),
-            what: `no such script: ${match[0]}`,
-          });
-        }
-      }
-      for (const match of file.text.matchAll(
-        /(?:^|`|\$ |&& |\| |<\()switchback ([a-z][a-z-]*)(?: ([a-z][a-z-]*))?/gm,
-      )) {
-        const [first = '', second] = [match[1], match[2]];
-        const isFamily = commands.some((name) => name.startsWith(`${first} `));
-        const isKnown = isFamily
-          ? second === undefined || known.has(`${first} ${second}`)
-          : known.has(first);
-        if (!isKnown)
-          breaches.push({
-            path: file.path,
-            line: lineAt(file.text, match.index),
-            what: `no such command: ${match[0].trim()}`,
-          });
-      }
-      return breaches;
-    });
+    .flatMap((file) => [
+      ...[...file.text.matchAll(/\bnpm run ([a-z][\w:-]*)/g)]
+        .filter((match) => !scripts.includes(match[1] ?? ''))
+        .map((match) => unknown(file, match, 'script')),
+      ...Object.entries(programs).flatMap(([program, commands]) =>
+        [...file.text.matchAll(mentionsOf(program))]
+          .filter((match) => !isCommand(commands, match[1] ?? '', match[2]))
+          .map((match) => unknown(file, match, 'command')),
+      ),
+    ]);
 }
+
+/** Where a program is called with a command: at the start of a line, or after a quote, a prompt or another command. */
+const mentionsOf = (program: string): RegExp =>
+  new RegExp(`(?:^|\`|\\$ |&& |\\| |<\\()${program} ([a-z][a-z-]*)(?: ([a-z][a-z-]*))?`, 'gm');
+
+function isCommand(
+  commands: readonly string[],
+  first: string,
+  second: string | undefined,
+): boolean {
+  if (commands.includes(first)) return true;
+  if (second !== undefined) return commands.includes(`${first} ${second}`);
+  return commands.some((name) => name.startsWith(`${first} `));
+}
+
+const unknown = (file: SourceFile, match: RegExpExecArray, kind: string): Breach => ({
+  path: file.path,
+  line: lineAt(file.text, match.index),
+  what: `no such ${kind}: ${match[0].trim()}`,
+});

@@ -214,11 +214,19 @@ describe('house rules', () => {
   it('a command or script in the docs that does not exist', () => {
     const page = file(
       'README.md',
-      'npm run gen, npm run gone\n`switchback host ls`\n$ switchback host lost x\nswitchback pin web 1\nswitchback-agent status\n',
+      'npm run gen, npm run gone\n`switchback host ls`\n$ switchback host lost x\nswitchback pin web 1\nswitchback-agent status\nswitchback-agent lose\n',
     );
-    expect(whats(commandBreaches([page], ['gen'], ['host ls', 'pin']))).toEqual([
+    expect(
+      whats(
+        commandBreaches([page], ['gen'], {
+          switchback: ['host ls', 'pin'],
+          'switchback-agent': ['status'],
+        }),
+      ),
+    ).toEqual([
       'no such script: npm run gone',
       'no such command: $ switchback host lost',
+      'no such command: switchback-agent lose',
     ]);
   });
 });
