@@ -260,22 +260,27 @@ function reported(state: State, key: string, now: Moment): Turn {
  */
 export function mustJournal(before: State, after: State): boolean {
   if (before === after || after.modes.observeOnly) return false;
-  return before.modes.observeOnly || durableKey(before) !== durableKey(after);
+  return before.modes.observeOnly || !isSame(durablePart(before), durablePart(after));
 }
 
-function durableKey(state: State): string {
+/** What a restart would miss. A check that control began is as good as idle: it begins again by itself. */
+function durablePart(state: State): object {
   const { poll: _poll, run: _run, opCounter: _counter, op, ...rest } = state;
   const tries = op?.tries ?? 0;
   const isPolling =
     rest.at === 'checking' && (rest.want.kind === 'poll' || rest.want.kind === 'assignment');
-  if (!isPolling) return JSON.stringify({ ...rest, tries }, sortedKeys);
+  if (!isPolling) return { ...rest, tries };
   const { want: _want, freshId: _freshId, ...base } = rest;
-  const idle = { ...base, at: 'idle', step: 'settled', allow: null };
-  return JSON.stringify({ ...idle, tries: 0 }, sortedKeys);
+  return { ...base, at: 'idle', step: 'settled', allow: null, tries: 0 };
 }
 
-/** Two states with the same content are the same, in whatever order their fields were set. */
-function sortedKeys(_key: string, value: unknown): unknown {
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) return value;
-  return Object.fromEntries(Object.entries(value).toSorted(([a], [b]) => (a < b ? -1 : 1)));
+/** Equal content; most of two neighbouring states is the same object. */
+function isSame(a: unknown, b: unknown): boolean {
+  if (Object.is(a, b)) return true;
+  if (typeof a !== 'object' || typeof b !== 'object' || a === null || b === null) return false;
+  const [keysA, keysB] = [Object.keys(a), Object.keys(b)];
+  return (
+    keysA.length === keysB.length &&
+    keysA.every((key) => Object.hasOwn(b, key) && isSame(Reflect.get(a, key), Reflect.get(b, key)))
+  );
 }

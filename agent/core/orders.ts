@@ -178,7 +178,7 @@ export function refusal(state: State, command: Command): Failure | null {
   if (state.modes.observeOnly && command.kind !== 'check') {
     return no('the state directory cannot be written, so this host is only observed');
   }
-  const isResting = state.at === 'idle' || state.at === 'checking';
+  const isResting = isAtRest(state);
   switch (command.kind) {
     case 'check':
     case 'pause':
@@ -201,10 +201,19 @@ export function refusal(state: State, command: Command): Failure | null {
   }
 }
 
+/** Nothing is under way that a new order would cut off. */
+function isAtRest(state: State): boolean {
+  if (state.at === 'idle') return state.step === 'settled';
+  return (
+    state.at === 'checking' && (state.want.kind === 'poll' || state.want.kind === 'assignment')
+  );
+}
+
 function refusalOfRollback(state: State, no: (message: string) => Failure): Failure | null {
   switch (state.at) {
     case 'idle':
     case 'checking':
+      if (!isAtRest(state)) return no('an order is being carried out; wait for it');
       if (state.modes.paused) return no('the agent is paused; resume it first');
       return state.known.previous === null ? no('this host holds no previous version') : null;
     case 'offered':

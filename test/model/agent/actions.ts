@@ -268,6 +268,7 @@ function withdrawn(world: World, before: State): World {
   ];
   if (agent === null || open === false || !open.includes(before.at)) return world;
   if (world.control !== 'recalled' || !('attempt' in before)) return world;
+  if (before.attempt.cause !== 'control') return world;
   return { ...world, ledger: { ...ledger, withdrawn: before.attempt.id } };
 }
 
@@ -280,7 +281,7 @@ function answerPoll(world: World, machine: Machine): World {
     assignment: assignmentOf(world),
     pollAfterMs: 3600_000,
   });
-  return agent.mem.modes.observeOnly ? next : withdrawn(next, agent.mem);
+  return next.agent?.mem.modes.observeOnly === true ? next : withdrawn(next, agent.mem);
 }
 
 function failPoll(world: World, machine: Machine): World {
@@ -325,7 +326,7 @@ export function benign(world: World, machine: Machine): Action | null {
       : { name: 'poll fails', next: failPoll(world, machine) };
   }
   if (isAtRest(world)) return null;
-  if (agent.mem.modes.paused) {
+  if (agent.mem.modes.paused && !agent.mem.modes.observeOnly) {
     return {
       name: 'resume',
       next: feed(world, machine, { type: 'commanded', command: { kind: 'resume' } }),

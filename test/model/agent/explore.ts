@@ -1,10 +1,13 @@
 /** Breadth-first exploration: the shortest way to every state, and to every violation. */
 import type { State } from '#/agent/core/state.ts';
+import { operationOf } from '#/agent/core/operation.ts';
 import { actions, benign, isAtRest } from './actions.ts';
 import {
+  type Agent,
   bootId,
   firstWorld,
   type Kind,
+  type Ledger,
   type Machine,
   type Nature,
   V1,
@@ -63,6 +66,14 @@ const ignored: ReadonlySet<string> = new Set([
   'runMs',
   'sources',
   'durationMs',
+  // One version, one offer: all of it follows from the artifact id.
+  'class',
+  'version',
+  'release',
+  'rolloutId',
+  'seq',
+  'targetIdentity',
+  'identity',
 ]);
 
 /**
@@ -71,42 +82,66 @@ const ignored: ReadonlySet<string> = new Set([
  */
 export class Keys {
   readonly #numbers = new Map<string, number>();
-  readonly #states = new WeakMap<State, number>();
+  readonly #objects = new WeakMap<object, number>();
 
   of(world: World): string {
-    const { agent, disk } = world;
-    const state = agent?.mem ?? disk.journal;
-    const run = state?.run ?? { runMs: 0, bootId: '' };
-    const { running } = agent ?? {};
-    const { journal: _journal, ...rest } = disk;
-    const {
-      agent: _agent,
-      disk: _disk,
-      monotonicMs: _mono,
-      wallMs: _wall,
-      bootNumber: _boot,
-      ...others
-    } = world;
+    const { agent, disk, ledger, boot } = world;
+    const run = (agent?.mem ?? disk.journal)?.run ?? { runMs: 0, bootId: '' };
+    const now = { ...run, bootId: bootId(world) };
     return [
       agent === null ? '-' : this.#ofState(agent.mem),
       disk.journal === null ? '-' : this.#ofState(disk.journal),
-      running === null || running === undefined
-        ? '-'
-        : this.#number(canon({ ...running, op: 0 }, '', run)),
-      agent?.polling,
-      agent?.wasApplied,
-      agent?.reports.map((report) => report.key).join(' '),
-      run.bootId === bootId(world),
-      this.#number(canon(rest, '', { ...run, bootId: bootId(world) })),
-      this.#number(canon(others, '', run)),
+      this.#ofAgent(agent),
+      run.bootId === now.bootId,
+      this.#ofTicket(disk.ticket, now),
+      this.#ofTicket(ledger.ticket, now),
+      this.#ofObject(disk.denied),
+      this.#ofObject(disk.outbox),
+      this.#ofObject(world.slots),
+      this.#ofObject(ledger.ends),
+      this.#ofObject(ledger.switches),
+      [ledger.withdrawn, ledger.healthyRounds, ledger.journalLost, ledger.isVouched].join(','),
+      [disk.floor, disk.broken, world.live?.[0], world.active?.[0], boot.defaultSlot?.[0]].join(
+        ',',
+      ),
+      [boot.trial?.slot, boot.trial?.triesLeft, world.rebootAsked, world.isRebootIgnored].join(','),
+      [world.control, world.rollbackGeneration, world.isEnvironmentBad, world.attempts].join(','),
+      world.disturbancesLeft,
     ].join('|');
   }
 
+  #ofAgent(agent: World['agent']): string {
+    if (agent === null) return '-';
+    const { running, polling, wasApplied, reports } = agent;
+    const effect = running === null ? '' : `${running.do}${String(operationIsStale(agent))}`;
+    return [effect, polling, wasApplied, ...reports.map((report) => report.key)].join(',');
+  }
+
+  #ofTicket(
+    ticket: Ledger['ticket'] | World['disk']['ticket'],
+    now: { readonly runMs: number; readonly bootId: string },
+  ): string {
+    if (ticket === null || ticket === 'damaged') return String(ticket);
+    const { deadlineRunMs: _deadline, ...rest } = ticket;
+    const left = Math.max(ticket.deadlineRunMs - now.runMs, -1);
+    const last = 'lastBootId' in ticket ? ticket.lastBootId === now.bootId : '';
+    return `${this.#ofObject(rest, ticket)}:${left}:${ticket.armBootId === now.bootId}:${last}`;
+  }
+
+  /** For values without run times and boots of their own. */
+  #ofObject(value: object, owner: object = value): number {
+    const known = this.#objects.get(owner);
+    if (known !== undefined) return known;
+    const number = this.#number(canon(value, '', { runMs: 0, bootId: '' }));
+    this.#objects.set(owner, number);
+    return number;
+  }
+
   #ofState(state: State): number {
-    const known = this.#states.get(state);
+    const known = this.#objects.get(state);
     if (known !== undefined) return known;
     const number = this.#number(canon({ ...state, op: opOf(state) }, '', state.run));
-    this.#states.set(state, number);
+    this.#objects.set(state, number);
     return number;
   }
 
@@ -116,6 +151,11 @@ export class Keys {
     this.#numbers.set(text, this.#numbers.size);
     return this.#numbers.size - 1;
   }
+}
+
+/** Only a wrong machine lets an operation run that is not the one of its state. */
+function operationIsStale({ mem, running }: Agent): boolean {
+  return operationOf(mem)?.do !== running?.do;
 }
 
 function opOf({ op }: State): object | null {
@@ -152,10 +192,12 @@ function checkRest(world: World): void {
   for (let attempt = 1; attempt <= world.attempts; attempt += 1) {
     const id = attempt.toString(16).padStart(32, '0');
     const end = world.ledger.ends[id];
-    if (end === undefined && !world.ledger.journalLost) {
+    // What only the lost journal knew cannot be told any more.
+    if (world.ledger.journalLost) continue;
+    if (end === undefined) {
       throw new Violation('I5', `attempt ${attempt} has no end`);
     }
-    if (end !== undefined && disk.outbox[`${id}.end`] !== end) {
+    if (disk.outbox[`${id}.end`] !== end) {
       throw new Violation('I5', `the end of attempt ${attempt}, ${end}, is not in the outbox`);
     }
   }
