@@ -126,7 +126,6 @@ export function rollbackVerifySucceeded(state: At<'rollback-verify'>, event: Suc
     if (facts.live !== ticket.rollbackSlot || facts.liveArtifact !== ticket.rollbackArtifact) {
       return anotherRound(state, `slot ${facts.live ?? 'none'} is live`, now);
     }
-    if (ticket.rollbackSlot === null) return rolledBack(state, now);
     return facts.active === ticket.rollbackArtifact
       ? beginChecks(state, now)
       : toVerifyStep('activate');
