@@ -43,6 +43,11 @@ export interface RunnerOptions {
   readonly executors: Omit<Executors, 'check-store'>;
   /** What the host runs and holds now. */
   readonly observe: () => Promise<Facts>;
+  /**
+   * Starts the live version if it does not run, as after a power cut; null where the boot does that. Called at the start,
+   * unless a trial or a rollback is under way: then the machine decides what runs.
+   */
+  readonly resume: (() => Promise<void>) | null;
   /** Asks control; null for a host without one. */
   readonly poll: ((state: State) => Promise<PollAnswer & { readonly kind: 'assignment' }>) | null;
   /** Called after each transition, journalled or not: logs, metrics, reports. Must not throw. */
@@ -146,16 +151,20 @@ class Loop {
 
   /** Reads everything and tells the machine; the journal's state explains what facts then correct. */
   async #start(): Promise<void> {
-    const { facts, state } = await this.#readStart();
+    const { facts, state } = await this.#readStart(true);
     this.state = state;
     this.push({ type: 'started', now: this.moment(), ...facts });
   }
 
-  async #readStart(): Promise<{ readonly facts: StartFacts; readonly state: State }> {
+  async #readStart(
+    isStart: boolean,
+  ): Promise<{ readonly facts: StartFacts; readonly state: State }> {
     const { ticket, denied, journal, state, writable } = await this.#options.store.load();
     const parsed = journal === 'read' ? parseState(state) : null;
+    if (isStart && mayResume(ticket, parsed))
+      await this.#tolerant(async () => this.#options.resume?.());
     const facts: StartFacts = {
-      facts: await this.#observe(),
+      facts: (await this.#tolerant(() => this.#options.observe())) ?? null,
       ticket,
       denied,
       journal: journal === 'read' && parsed === null ? 'lost' : journal,
@@ -164,11 +173,12 @@ class Loop {
     return { facts, state: parsed ?? initialState() };
   }
 
-  async #observe(): Promise<Facts | null> {
+  /** A failure is told by the facts that are missing or show what does not run. */
+  async #tolerant<T>(work: () => Promise<T>): Promise<T | undefined> {
     try {
-      return await this.#options.observe();
+      return await work();
     } catch (error) {
-      if (isProblem(error)) return null;
+      if (isProblem(error)) return undefined;
       throw error;
     }
   }
@@ -289,7 +299,7 @@ class Loop {
   }
 
   #executorOf(effect: OperationEffect): (signal: AbortSignal) => Promise<object> {
-    if (effect.do === 'check-store') return async () => (await this.#readStart()).facts;
+    if (effect.do === 'check-store') return async () => (await this.#readStart(false)).facts;
     const executor = this.#options.executors[effect.do] as (
       effect: OperationEffect,
       signal: AbortSignal,
@@ -369,6 +379,12 @@ class Loop {
     limit.abort();
     await this.#options.store.close();
   }
+}
+
+/** What is live is what should run: no trial and no way back is under way any more. */
+function mayResume(ticket: StartFacts['ticket'], state: State | null): boolean {
+  if (state?.at === 'committed' || state?.at === 'rolled-back') return true;
+  return ticket === null || (ticket !== 'damaged' && ticket.state === 'committed');
 }
 
 function asFailure(error: unknown): Failure {

@@ -188,7 +188,8 @@ export async function readFile(
     });
   }
   return await withHandle(await files.open(path, 'read'), (file) =>
-    readAll(file, path, limitBytes),
+    // One byte more, so that the end is seen without a second buffer.
+    readAll(file, path, limitBytes, found.sizeBytes + 1),
   );
 }
 
@@ -197,11 +198,12 @@ export async function readAll(
   file: FileHandlePort,
   path: string,
   limitBytes: number,
+  firstReadBytes = 64 * 1024,
 ): Promise<Uint8Array> {
   const parts: Uint8Array[] = [];
   let size = 0;
   for (;;) {
-    const buffer = new Uint8Array(64 * 1024);
+    const buffer = new Uint8Array(size === 0 ? firstReadBytes : 64 * 1024);
     const count = await file.read(buffer, size);
     if (count === 0) break;
     parts.push(buffer.subarray(0, count));

@@ -23,6 +23,8 @@ export interface StateStoreOptions {
   readonly files: FilePort;
   /** Made when missing; its parent exists. */
   readonly directory: string;
+  /** Other directories of state, opened with it: where the slots and their links are. */
+  readonly alsoOpen?: readonly string[];
   readonly journal?: JournalLimits;
   /** Space set aside for a full disk; 0: none. */
   readonly reserveBytes?: number;
@@ -65,7 +67,7 @@ export function openStateStore(options: StateStoreOptions): StateStore {
     }
   };
   const openAll = async (): Promise<Opened> => {
-    await openDirectory(files, directory);
+    for (const one of [directory, ...(options.alsoOpen ?? [])]) await openDirectory(files, one);
     const journal = await openJournal(files, journalPath, limits);
     return {
       journal,

@@ -21,6 +21,7 @@ interface Plan {
   readonly assign: Scenario['assign'];
   readonly atRest?: Scenario['atRest'];
   readonly inject?: Scenario['inject'];
+  readonly pollMs?: number;
   /** Where it may end. */
   readonly ends: readonly (Version | null)[];
   /** More than the general rules. */
@@ -94,6 +95,7 @@ const plans: readonly Plan[] = [
     versions: [v1, v2],
     from: v1,
     assign: (world) => ({ artifactId: heard(world, 'downloading') ? null : v2.artifactId }),
+    pollMs: 700,
     ends: [v1, v2],
   },
   {
@@ -102,8 +104,9 @@ const plans: readonly Plan[] = [
     from: v1,
     assign: (world) => ({
       artifactId: v2.artifactId,
-      halted: heard(world, 'downloading') && world.ackSeq % 5 < 3,
+      halted: heard(world, 'downloading') && world.wallMs % 20_000 < 10_000,
     }),
+    pollMs: 700,
     ends: [v1, v2],
   },
   {
@@ -203,7 +206,7 @@ export async function hostOn(
 export async function scenarioCases(): Promise<readonly ScenarioCase[]> {
   const onV1 = await hostOn(v1);
   return plans.map((plan) => {
-    const { title, versions, from, assign, atRest, inject, ends, also } = plan;
+    const { title, versions, from, assign, atRest, inject, pollMs, ends, also } = plan;
     const mayBeNone = from === null;
     const allowed = ends.map((end) => end?.artifactId ?? null);
     return {
@@ -213,6 +216,7 @@ export async function scenarioCases(): Promise<readonly ScenarioCase[]> {
         assign,
         ...(atRest === undefined ? {} : { atRest }),
         ...(inject === undefined ? {} : { inject }),
+        ...(pollMs === undefined ? {} : { pollMs }),
       },
       disk: { base: from === null ? emptyHost() : onV1.image, log: [] },
       world: from === null ? freshWorld() : onV1.world,

@@ -49,6 +49,8 @@ export interface Scenario {
     readonly artifactId?: ArtifactId | null;
     readonly retryGeneration?: number;
   };
+  /** How often it asks control. */
+  readonly pollMs?: number;
   /** Called once after each start, when the machine first rests: an order at the host. */
   readonly atRest?: (runner: Runner, world: World) => void;
   readonly inject?: (operation: Operation) => Injection;
@@ -150,6 +152,7 @@ async function makeHost(
   const store = openStateStore({
     files,
     directory: STATE_DIRECTORY,
+    alsoOpen: [SLOT_ROOT, `${SLOT_ROOT}/releases`, `${STATE_DIRECTORY}/slots`],
     reserveBytes: 0,
     journal: { recordBytes: 64 * 1024, rotateBytes: 12 * 1024 },
   });
@@ -198,7 +201,12 @@ async function makeHost(
     async poll() {
       polls += 1;
       const assignment = assignmentOf(scenario, world);
-      return { kind: 'assignment', assignment, etag: String(polls), pollAfterMs: POLL_MS };
+      return {
+        kind: 'assignment',
+        assignment,
+        etag: String(polls),
+        pollAfterMs: scenario.pollMs ?? POLL_MS,
+      };
     },
     async report(report) {
       const document = JSON.parse(
@@ -231,6 +239,10 @@ async function makeHost(
     store,
     executors: createExecutors(ports),
     observe: () => observeHost(ports),
+    resume: async () => {
+      const { liveArtifact } = await slots.observe();
+      if (liveArtifact !== null && world.active !== liveArtifact) change({ active: liveArtifact });
+    },
     poll: createPoller(link),
     onTransition: () => reporter.poke(),
     onReport: () => reporter.poke(),
