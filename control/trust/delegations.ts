@@ -12,6 +12,8 @@ import {
 } from '#/bundle/trust/documents.ts';
 import { Problem } from '#/protocol/errors.ts';
 import {
+  canSign,
+  emptyTargets,
   expiry,
   type HeldKey,
   isDue,
@@ -49,7 +51,7 @@ export function createRepository(
 ): readonly RepositoryFile[] {
   const repository: Repository = { store: { read: () => null }, keys, nowMs };
   const root = firstRoot(repository);
-  const policy = emptyTargets(repository);
+  const policy = { ...emptyTargets(repository), version: 1 };
   const builders: BuildersDocument = {
     schema: 'switchback.builders/1',
     classes: [
@@ -69,8 +71,11 @@ export function createRepository(
     ),
     putTarget(policy, BUILDERS_PATH, canonicalDocument(builders)),
   ];
-  const targets = emptyTargets(repository);
-  targets.expires = expiry(repository, 'targets');
+  const targets = {
+    ...emptyTargets(repository),
+    version: 1,
+    expires: expiry(repository, 'targets'),
+  };
   delegate(targets, POLICY_ROLE, ['policy/*'], starterKeys(keys, 'policy'));
   const policyBytes = signDocument(policy, roleKeysOf(root, targets, POLICY_ROLE), keys);
   const targetsBytes = signDocument(targets, roleKeysOf(root, targets, 'targets'), keys);
@@ -109,16 +114,6 @@ function starterKeys(keys: readonly HeldKey[], use: HeldKey['use']): RoleKeys {
   const found = keysOfUse(keys, use);
   if (found.length === 0) throw new Problem('E_SIGS', `no ${use} key is at hand`, { use });
   return { keys: found, threshold: 1 };
-}
-
-function emptyTargets(repository: Repository): TargetsDocument {
-  return {
-    _type: 'targets',
-    spec_version: SPEC_VERSION,
-    version: 1,
-    expires: expiry(repository, 'delegated'),
-    targets: {},
-  };
 }
 
 /** Adds or replaces the delegation of a role, and drops keys that no role uses any more. */
@@ -190,14 +185,11 @@ function addRole(
   }
   const { targets } = readCurrent(repository);
   delegate(targets, role, paths, by);
-  return publish(
-    repository,
-    new Map([
-      ['targets', targets],
-      [role, emptyTargets(repository)],
-    ]),
-    [],
-  );
+  const changed = new Map([['targets', targets]]);
+  // Where others hold the keys, the role begins with their first signature.
+  const roleKeys = { keyIds: by.keys.map((key) => key.keyId), threshold: by.threshold };
+  if (canSign(repository, roleKeys)) changed.set(role, emptyTargets(repository));
+  return publish(repository, changed, []);
 }
 
 /**
@@ -208,17 +200,15 @@ export function refreshTimestamp(repository: Repository): readonly RepositoryFil
   const current = readCurrent(repository);
   const { snapshot, timestamp, targets } = current;
   if (snapshot === null || timestamp === null) return [];
-  const held = new Set(repository.keys.map((key) => key.signer.key.keyId));
   const due = new Map<string, TargetsDocument>();
   for (const role of [
     'targets',
     ...(targets.delegations?.roles ?? []).map((entry) => entry.name),
   ]) {
     const document = role === 'targets' ? targets : readRoleDocument(repository, role);
-    const { keyIds, threshold } = roleKeysOf(current.root, targets, role);
-    const canSign = keyIds.filter((keyId) => held.has(keyId)).length >= threshold;
+    const mine = canSign(repository, roleKeysOf(current.root, targets, role));
     const life = role === 'targets' ? 'targets' : 'delegated';
-    if (canSign && isDue(repository, document, life)) due.set(role, document);
+    if (mine && isDue(repository, document, life)) due.set(role, document);
   }
   if (due.size > 0) return publish(repository, due, []);
   if (isDue(repository, snapshot, 'snapshot')) {

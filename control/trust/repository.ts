@@ -125,13 +125,34 @@ export function readCurrent(repository: Repository): Current {
   return { root, timestamp, snapshot, targets: readRoleFile(repository, snapshot, 'targets') };
 }
 
-/** A targets role as the snapshot lists it. @throws Problem E_NOT_FOUND when it lists none */
+/**
+ * A targets role as the snapshot lists it; an empty one of version 0 when it is delegated and nobody has signed it yet.
+ * @throws Problem E_NOT_FOUND when it is not delegated
+ */
 export function readRoleDocument(repository: Repository, role: string): TargetsDocument {
-  const { snapshot } = readCurrent(repository);
-  if (snapshot?.meta[`${role}.json`] === undefined) {
-    throw new Problem('E_NOT_FOUND', `the repository has no role ${role}`, { role });
+  const { root, snapshot, targets } = readCurrent(repository);
+  if (snapshot?.meta[`${role}.json`] !== undefined) {
+    return readRoleFile(repository, snapshot, role);
   }
-  return readRoleFile(repository, snapshot, role);
+  roleKeysOf(root, targets, role);
+  return emptyTargets(repository);
+}
+
+/** A targets role that lists nothing. */
+export function emptyTargets(repository: Repository): TargetsDocument {
+  return {
+    _type: 'targets',
+    spec_version: SPEC_VERSION,
+    version: 0,
+    expires: expiry(repository, 'delegated'),
+    targets: {},
+  };
+}
+
+/** True when enough keys of the role are at hand. */
+export function canSign(repository: Repository, role: Role): boolean {
+  const held = new Set(repository.keys.map((key) => key.signer.key.keyId));
+  return role.keyIds.filter((keyId) => held.has(keyId)).length >= role.threshold;
 }
 
 function readRoleFile(
