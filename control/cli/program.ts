@@ -8,6 +8,7 @@ import { addKeyCommands } from '#/control/cli/commands/key.ts';
 import { addPinCommands } from '#/control/cli/commands/pin.ts';
 import { addReleaseCommands } from '#/control/cli/commands/release.ts';
 import { addRolloutCommands } from '#/control/cli/commands/rollout.ts';
+import { addTrustCommands } from '#/control/cli/commands/trust.ts';
 import { addVersionCommand } from '#/control/cli/commands/version.ts';
 import type { CliContext } from '#/control/cli/context.ts';
 import { DescribedCommand } from '#/control/cli/describe.ts';
@@ -51,6 +52,7 @@ export function buildProgram(context: CliContext): DescribedCommand {
   addHostCommands(program, context);
   addRolloutCommands(program, context);
   addFleetCommands(program, context);
+  addTrustCommands(program, context);
   addCompletionCommand(program, context);
   addVersionCommand(program, context);
   return program;
