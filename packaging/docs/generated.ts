@@ -7,6 +7,7 @@ import { apiPage } from './api.ts';
 import { cliPage } from './cli.ts';
 import { errorsPage } from './errors.ts';
 import { metricsPage } from './metrics.ts';
+import { openApiText } from './openapi.ts';
 
 /** `files`: the tree as it stands; some pages are made from the titles and tables in it. */
 export async function generatedFiles(
@@ -19,6 +20,7 @@ export async function generatedFiles(
     ['docs/reference/agent-cli.md', agentCliPage()],
     ['docs/reference/config.md', configReference()],
     ['docs/reference/metrics.md', metricsPage()],
+    ['protocol/openapi.json', openApiText()],
     ['docs/reference/api.md', apiPage(hasProtocolSpec)],
     ['test/cases.json', casesFile(files)],
   ]);

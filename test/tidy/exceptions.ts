@@ -10,3 +10,11 @@ export const pendingCases: Readonly<Record<string, string>> = {};
 export const longFiles: Readonly<Record<string, string>> = {
   'protocol/api.ts': 'the table of routes: data, one entry after the other',
 };
+
+/** Programs and threads that are started by a name put together at run time, which no reading of imports can see. */
+export const startedByName: Readonly<Record<string, string>> = {
+  'agent/install/child.ts':
+    'the child process that installs, started by agent/install/child-client.ts',
+  'agent/install/worker.ts': 'the thread of agent/install/worker-pool.ts',
+  'control/cli/bundle/compress-worker.ts': 'the thread of control/cli/bundle/compress-pool.ts',
+};

@@ -139,23 +139,26 @@ export function duplicateTitleBreaches(files: readonly SourceFile[]): readonly B
     });
 }
 
-/** State of a module: two agents in one process would share it. */
-export function moduleStateBreaches(files: readonly SourceFile[]): readonly Breach[] {
+/** State of a module: two agents in one process would share it. `programs`: files that are a process or thread of their own. */
+export function moduleStateBreaches(
+  files: readonly SourceFile[],
+  programs: readonly string[] = [],
+): readonly Breach[] {
+  const isProgram = (path: string): boolean =>
+    path.endsWith('/main.ts') || path.startsWith('packaging/') || programs.includes(path);
   return files
-    .filter((file) => isCode(file) && !isTest(file) && !file.path.endsWith('/main.ts'))
+    .filter((file) => isCode(file) && !isTest(file) && !isProgram(file.path))
     .flatMap((file) => {
       const { code } = read(file.text);
       return [
         ...found(file, code, /^(?:export )?(?:let|var)\s+\w+/gm, 'state of a module'),
-        ...found(
-          file,
-          code,
-          /^(?:export )?const \w+(?:: [^=\n]+)? = new (?:Map|Set|WeakMap|WeakSet)(?:<[^\n]*>)?\(\)/gm,
-          'state of a module',
-        ),
+        ...found(file, code, emptyCollection, 'state of a module'),
       ];
     });
 }
+
+const emptyCollection =
+  /^(?:export )?const \w+(?:: [^=\n]+)? = new (?:Map|Set|WeakMap|WeakSet)(?:<[^\n]*>)?\(\)/gm;
 
 /** Codes that are thrown but not in the table, and rows of the table that nothing uses (unless they are reserved). */
 export function errorCodeBreaches(
