@@ -131,7 +131,11 @@ async function build(options: BuildOptions): Promise<BuildResult> {
         envelope: encodeEnvelope(envelope),
         attestations: provenanceLine(provenanceOf(options, manifest, artifactId), options.signers),
         index: packIndex(index),
-        data,
+        readData: async (offset, sizeBytes) => {
+          const buffer = new Uint8Array(sizeBytes);
+          const { bytesRead } = await data.read(buffer, 0, sizeBytes, offset);
+          return buffer.subarray(0, bytesRead);
+        },
         dataBytes: manifest.dataBytes,
       },
       join(scratch, 'bundle'),

@@ -1,14 +1,12 @@
 /** How a bundle came to be, as a signed in-toto statement with SLSA v1 provenance: one line of the attestations. */
+import { PROVENANCE_TYPE, STATEMENT_PAYLOAD_TYPE, STATEMENT_TYPE } from '#/bundle/attestation.ts';
 import { canonicalDocument } from '#/bundle/canonical.ts';
 import { encodeEnvelope, signEnvelope } from '#/bundle/dsse.ts';
 import type { Signer } from '#/bundle/keys.ts';
 import type { Manifest } from '#/bundle/manifest.ts';
 import type { ArtifactId } from '#/protocol/ids.ts';
 
-export const STATEMENT_PAYLOAD_TYPE = 'application/vnd.in-toto+json';
 export const BUILD_TYPE = 'https://switchback.invalid/bundle-build/v1';
-const STATEMENT_TYPE = 'https://in-toto.io/Statement/v1';
-const PROVENANCE_TYPE = 'https://slsa.dev/provenance/v1';
 const DEFAULT_BUILDER = 'https://switchback.invalid/builder/local';
 
 export interface ProvenanceInput {

@@ -1,5 +1,6 @@
 /** Verifies a whole bundle: signatures, members, index, every chunk, and the digest of every image and file. */
 import { createHash } from 'node:crypto';
+import { checkSubject, parseStatement, STATEMENT_PAYLOAD_TYPE } from '#/bundle/attestation.ts';
 import {
   type ChunkIndex,
   chunkAt,
@@ -7,6 +8,7 @@ import {
   type PayloadTree,
 } from '#/bundle/chunk-index.ts';
 import { padded } from '#/bundle/container.ts';
+import { decodeEnvelope } from '#/bundle/dsse.ts';
 import type { Manifest } from '#/bundle/manifest.ts';
 import { openChunk } from '#/bundle/open-chunk.ts';
 import { quote } from '#/bundle/tree-path.ts';
@@ -30,6 +32,8 @@ export interface VerifyResult {
   /** Key ids in the envelope; trusted when keys were given. */
   readonly keyIds: readonly string[];
   readonly signaturesChecked: boolean;
+  /** Predicate types of the attestations; that they speak of this artifact is checked, not who signed them. */
+  readonly attestations: readonly string[];
   readonly chunkCount: number;
   readonly contentBytes: number;
 }
@@ -41,7 +45,7 @@ export interface VerifyOptions {
 
 /**
  * Verifies everything in the bundle at `path`. With `trust` null, signatures are not checked and the result says so. Throws the
- * first fault: E_SIGS, E_ARTIFACT, E_CHUNK, E_HASH, E_SIZE, E_PATH, E_MODE, E_SCHEMA, E_LENGTH.
+ * first fault: E_SIGS, E_ARTIFACT, E_CHUNK, E_HASH, E_SIZE, E_PATH, E_MODE, E_SCHEMA, E_LENGTH, E_SUBJECT.
  */
 export async function verifyBundle(
   path: string,
@@ -49,6 +53,7 @@ export async function verifyBundle(
   options: VerifyOptions = {},
 ): Promise<VerifyResult> {
   await using bundle = await openBundle(path, trust);
+  const attestations = checkAttestations(bundle);
   const index = await bundle.index();
   await checkPadding(bundle);
   const totalBytes = index.payloads.reduce((sum, payload) => sum + payload.streamBytes, 0);
@@ -76,9 +81,26 @@ export async function verifyBundle(
     manifest: bundle.manifest,
     keyIds: bundle.envelope.signatures.map((signature) => signature.keyid),
     signaturesChecked: trust !== null,
+    attestations,
     chunkCount: index.chunkCount,
     contentBytes: bundle.manifest.payloads.reduce((sum, payload) => sum + payload.sizeBytes, 0),
   };
+}
+
+/** Every attestation is a statement about this artifact and no other (C07). */
+function checkAttestations(bundle: OpenBundle): string[] {
+  return bundle.attestations.map((line) => {
+    const envelope = decodeEnvelope(Buffer.from(line));
+    if (envelope.payloadType !== STATEMENT_PAYLOAD_TYPE) {
+      throw new Problem(
+        'E_SCHEMA',
+        `attestation of type ${envelope.payloadType}, expected ${STATEMENT_PAYLOAD_TYPE}`,
+      );
+    }
+    const statement = parseStatement(Buffer.from(envelope.payload, 'base64'));
+    checkSubject(statement, bundle.artifactId);
+    return statement.predicateType;
+  });
 }
 
 /** Everything between and behind the members is zero: nothing rides along in a bundle. */

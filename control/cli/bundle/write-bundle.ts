@@ -1,5 +1,5 @@
 /** Puts the members of a bundle together into one file, durably and atomically. */
-import { type FileHandle, open, rename } from 'node:fs/promises';
+import { open, rename } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import {
   BLOCK_BYTES,
@@ -20,8 +20,8 @@ export interface BundleParts {
   readonly attestations: Uint8Array;
   /** The packed index. */
   readonly index: Uint8Array;
-  /** File with the content of chunks.data. */
-  readonly data: FileHandle;
+  /** A part of the content of chunks.data; fewer bytes than asked for is possible, none is not. */
+  readonly readData: (offset: number, sizeBytes: number) => Promise<Uint8Array>;
   readonly dataBytes: number;
 }
 
@@ -68,14 +68,12 @@ async function copy(
   onBytes: (bytes: number) => void,
   signal: AbortSignal | undefined,
 ): Promise<void> {
-  const buffer = new Uint8Array(COPY_BYTES);
   for (let done = 0; done < parts.dataBytes; ) {
     signal?.throwIfAborted();
-    const want = Math.min(COPY_BYTES, parts.dataBytes - done);
-    const { bytesRead } = await parts.data.read(buffer, 0, want, done);
-    must(bytesRead > 0, 'the collected chunks are all in their file');
-    await put(buffer.subarray(0, bytesRead));
-    onBytes(bytesRead);
-    done += bytesRead;
+    const bytes = await parts.readData(done, Math.min(COPY_BYTES, parts.dataBytes - done));
+    must(bytes.byteLength > 0, 'the chunks are all there');
+    await put(bytes);
+    onBytes(bytes.byteLength);
+    done += bytes.byteLength;
   }
 }

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { open, readFile, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -12,6 +13,7 @@ import {
 } from '#/bundle/dsse.ts';
 import { encodeManifest } from '#/bundle/manifest.ts';
 import { openBundle } from '#/control/cli/bundle/read.ts';
+import { signBundle } from '#/control/cli/bundle/sign.ts';
 import { verifyBundle } from '#/control/cli/bundle/verify.ts';
 import {
   build,
@@ -152,7 +154,7 @@ describe('manifest and envelope', () => {
   it('C03 another manifest that is signed as well does not fit this bundle', async () => {
     const other = locate(older);
     const swapped = rebuilt(member(other.manifest, older), member(other.envelope, older));
-    expect(['E_HASH', 'E_LENGTH', 'E_SIZE']).toContain(await verifyBytes(swapped));
+    expect(['E_SUBJECT', 'E_HASH', 'E_LENGTH', 'E_SIZE']).toContain(await verifyBytes(swapped));
   });
 
   it('C06 the manifest beside the envelope is never used: another one is refused', async () => {
@@ -194,6 +196,83 @@ describe('manifest and envelope', () => {
     const payloads = bundle.manifest.payloads.map((payload) => ({ ...payload, allowSetuid: true }));
     const changed = encodeManifest({ ...bundle.manifest, payloads } as typeof bundle.manifest);
     expect(await verifyBytes(rebuilt(changed, member(located.envelope)))).toBe('E_ARTIFACT');
+  });
+});
+
+describe('attestations', () => {
+  const statement = (subject: unknown): Uint8Array =>
+    Buffer.from(
+      JSON.stringify({
+        _type: 'https://in-toto.io/Statement/v1',
+        predicateType: 'https://example.org/tests/v1',
+        predicate: { passed: true, ratio: 0.5 },
+        subject,
+      }),
+    );
+  const attached = (type: string, payload: Uint8Array): Promise<string> => {
+    const { manifest, envelope, index } = located;
+    const line = Buffer.concat([
+      encodeEnvelope(signEnvelope(type, payload, [signer])),
+      Buffer.from('\n'),
+    ]);
+    const parts = [
+      good.subarray(0, envelope.offset + Math.ceil(envelope.sizeBytes / 512) * 512),
+      memberHeader('attestations.intoto.jsonl', line.byteLength, 1_700_000_000),
+      line,
+      padding(line.byteLength),
+      good.subarray(index.offset - 512),
+    ];
+    expect(manifest.offset).toBe(512);
+    return verifyBytes(Buffer.concat(parts));
+  };
+  const ofThis = (): string => createHash('sha256').update(member(located.manifest)).digest('hex');
+  const intoto = 'application/vnd.in-toto+json';
+
+  it('C07 an attestation of another artifact is refused', async () => {
+    expect(await attached(intoto, statement([{ name: 'x', digest: { sha256: ofThis() } }]))).toBe(
+      'nothing',
+    );
+    expect(
+      await attached(intoto, statement([{ name: 'x', digest: { sha256: '0'.repeat(64) } }])),
+    ).toBe('E_SUBJECT');
+  });
+
+  it('C16 an attestation without sha256 is refused', async () => {
+    expect(await attached(intoto, statement([{ name: 'x', digest: {} }]))).toBe('E_HASHALG');
+    expect(
+      await attached(intoto, statement([{ name: 'x', digest: { md5: '0'.repeat(32) } }])),
+    ).toBe('E_HASHALG');
+  });
+
+  it('what is no statement is refused', async () => {
+    expect(await attached(intoto, statement([]))).toBe('E_SCHEMA');
+    expect(await attached(intoto, Buffer.from('{"_type":1,"_type":2}'))).toBe('E_PARSE');
+    expect(await attached('text/plain', statement([{ digest: { sha256: ofThis() } }]))).toBe(
+      'E_SCHEMA',
+    );
+  });
+});
+
+describe('signing', () => {
+  it('a second builder adds its signature and changes nothing else', async () => {
+    const both = { keys: [signer.key, otherSigner.key], threshold: 2 };
+    const path = join(at.path, 'signed.swb');
+    await writeFile(path, good);
+    const { artifactId, keyIds } = await signBundle(path, path, [otherSigner], null);
+    expect(keyIds).toEqual([signer.key.keyId, otherSigner.key.keyId]);
+    expect(await verifyBundle(path, both)).toMatchObject({ artifactId });
+    expect(await codeOfAsync(() => verifyBundle(join(at.path, 'good.swb'), both))).toBe('E_SIGS');
+    const again = await readFile(path);
+    await signBundle(path, path, [otherSigner], artifactId);
+    expect((await readFile(path)).equals(again)).toBe(true);
+  });
+
+  it('C17 a builder does not sign an artifact that differs from its own', async () => {
+    const path = join(at.path, 'good.swb');
+    const own = (await verifyBundle(join(at.path, 'older.swb'), trust)).artifactId;
+    expect(
+      await codeOfAsync(() => signBundle(path, join(at.path, 'never.swb'), [otherSigner], own)),
+    ).toBe('E_ARTIFACT');
   });
 });
 
