@@ -9,8 +9,9 @@ import {
   openSync,
   closeSync,
 } from 'node:fs';
-import { isChunk, openChunk, CHUNK_MAX_BYTES } from '#/bundle/open-chunk.ts';
-import { isProblem, Problem } from '#/protocol/errors.ts';
+import { CHUNK_MAX_BYTES, isChunk } from '#/bundle/open-chunk.ts';
+import { Problem } from '#/protocol/errors.ts';
+import { createChunkOpener } from './chunk-opener.ts';
 import type { Job, JobResult, WorkerSetup } from './jobs.ts';
 import { createReadBack, type ReadBack } from './read-back.ts';
 import {
@@ -31,6 +32,7 @@ export class ChunkWorker {
   readonly #seeds: SeedFiles | null;
   readonly #content = new Uint8Array(CHUNK_MAX_BYTES);
   readonly #scratch = new Uint8Array(CHUNK_MAX_BYTES);
+  readonly #opener = createChunkOpener();
   #zeros: Uint8Array | null = null;
   #readBack: ReadBack | null = null;
 
@@ -89,13 +91,8 @@ export class ChunkWorker {
     const { slabs, slabBytes } = this.#setup;
     const entry = this.#entry(chunk);
     const from = slab * slabBytes + start;
-    let content: Uint8Array;
-    try {
-      content = openChunk(slabs.subarray(from, from + entry.storedSize), entry);
-    } catch (error) {
-      if (isProblem(error, 'E_CHUNK')) return false;
-      throw error;
-    }
+    const content = this.#opener.open(slabs.subarray(from, from + entry.storedSize), entry);
+    if (content === null) return false;
     this.#write(chunk, content);
     return true;
   }
