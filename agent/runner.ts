@@ -161,10 +161,13 @@ class Loop {
   ): Promise<{ readonly facts: StartFacts; readonly state: State }> {
     const { ticket, denied, journal, state, writable } = await this.#options.store.load();
     const parsed = journal === 'read' ? parseState(state) : null;
-    if (isStart && mayResume(ticket, parsed))
+    let seen = await this.#tolerant(() => this.#options.observe());
+    if (isStart && seen !== undefined && mayResume(ticket, parsed, seen)) {
       await this.#tolerant(async () => this.#options.resume?.());
+      seen = await this.#tolerant(() => this.#options.observe());
+    }
     const facts: StartFacts = {
-      facts: (await this.#tolerant(() => this.#options.observe())) ?? null,
+      facts: seen ?? null,
       ticket,
       denied,
       journal: journal === 'read' && parsed === null ? 'lost' : journal,
@@ -381,10 +384,11 @@ class Loop {
   }
 }
 
-/** What is live is what should run: no trial and no way back is under way any more. */
-function mayResume(ticket: StartFacts['ticket'], state: State | null): boolean {
-  if (state?.at === 'committed' || state?.at === 'rolled-back') return true;
-  return ticket === null || (ticket !== 'damaged' && ticket.state === 'committed');
+/** Anything that is live should run, but a target on trial: its start is counted first, or it goes back. */
+function mayResume(ticket: StartFacts['ticket'], state: State | null, { live }: Facts): boolean {
+  if (ticket === 'damaged' || live === null) return false;
+  if (state?.at === 'committed' || ticket === null || ticket.state === 'committed') return true;
+  return live !== ticket.targetSlot;
 }
 
 function asFailure(error: unknown): Failure {

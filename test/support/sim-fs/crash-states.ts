@@ -60,14 +60,19 @@ interface Walk {
 export function* crashStates(
   { base, log }: DiskHistory,
   model: PersistenceModel,
-  options: { readonly seed: number; readonly from?: number },
+  options: {
+    readonly seed: number;
+    readonly from?: number;
+    /** Only crashes after so many entries. */
+    readonly cuts?: ReadonlySet<number>;
+  },
 ): Generator<CrashState> {
   const walk = startWalk(base);
   const from = options.from ?? 0;
   for (let cut = 0; cut <= log.length; cut += 1) {
     const entry = cut === 0 ? null : (log[cut - 1] ?? null);
     if (entry !== null) advance(walk, entry, model);
-    if (cut < from) continue;
+    if (cut < from || options.cuts?.has(cut) === false) continue;
     for (const image of imagesAt(walk, model, options.seed + cut)) {
       if (model !== 'kill') {
         yield { image, history: { base: image, log: [] }, cut, world: walk.world };

@@ -10,6 +10,7 @@ import {
   type DiskHistory,
   type PersistenceModel,
 } from '#/test/support/sim-fs/crash-states.ts';
+import { simRandom } from './sim-clock.ts';
 import { runHost, type Run, type Scenario, type World } from './sim-host.ts';
 
 export interface Exploration {
@@ -78,11 +79,7 @@ async function crashEverywhere(
 ): Promise<void> {
   const { tally } = level;
   for (const model of exploration.models ?? persistenceModels) {
-    const states = distinctStates(history, model, from, exploration.seed);
-    const stride = Math.max(1, Math.ceil(states.length / level.limit));
-    for (let index = (exploration.seed + from) % stride; index < states.length; index += stride) {
-      const state = states[index];
-      if (state === undefined) break;
+    for (const state of chosenStates(exploration, history, model, from, level)) {
       if (tally.violations.length >= (exploration.failFast === true ? 1 : MAX_VIOLATIONS)) return;
       await recover(exploration, state, model, level);
     }
@@ -120,6 +117,33 @@ async function recover(
     state.history.log.length,
     { path, depth: level.depth + 1, limit: exploration.samplesPerRecovery, tally },
   );
+}
+
+/** All distinct states, an even share of them after the first crash, or some drawn at random after a further one. */
+function chosenStates(
+  { seed }: Exploration,
+  history: DiskHistory,
+  model: PersistenceModel,
+  from: number,
+  { limit, depth, path }: Level,
+): readonly CrashState[] {
+  const cuts = history.log.length - from + 1;
+  if (depth > 1 && limit < cuts) {
+    const random = simRandom(seed + history.log.length + from + path.length);
+    const drawn = new Set<number>();
+    while (drawn.size < limit) drawn.add(from + Math.floor(random.unit() * cuts));
+    const byCut = Map.groupBy(
+      crashStates(history, model, { seed, from, cuts: drawn }),
+      (state) => state.cut,
+    );
+    return [...byCut.values()].flatMap((states) => {
+      const pick = states[Math.floor(random.unit() * states.length)];
+      return pick === undefined || pick.world === null ? [] : [pick];
+    });
+  }
+  const states = distinctStates(history, model, from, seed);
+  const stride = Math.max(1, Math.ceil(states.length / limit));
+  return states.filter((_state, index) => index % stride === (seed + from) % stride);
 }
 
 /** Crash states that differ in what is visible, what is pending or what the world knows. */

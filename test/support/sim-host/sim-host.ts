@@ -256,6 +256,7 @@ async function makeHost(
       state.op === null &&
       state.unreported.length === 0 &&
       store.waitingReports(1).length === 0 &&
+      (state.retry === null || state.retry.code === 'E_DENIED') &&
       !state.modes.observeOnly;
     if (!isResting && state.at !== 'checking') restingSince = null;
     if (!isResting || polls === 0) return false;
