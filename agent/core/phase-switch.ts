@@ -48,7 +48,11 @@ export function armingSucceeded(state: At<'arming'>, event: Succeeded): Turn {
     move(state, { ...phaseOf(state), step }, now, true);
   if (event.do === 'probe' && state.step === 'baseline') {
     if (attempt.arms >= limits.arms) return giveUpArming(state, now);
-    const written = ticketFor(state, baselineOf(event.result.results), now);
+    // Where nothing ran before, nothing is forgiven because it failed before (F45).
+    const isFirst = attempt.from === null;
+    const all = attempt.offer.plan.checks.map((check) => check.name);
+    const passed = isFirst ? all : baselineOf(event.result.results);
+    const written = ticketFor(state, passed, now);
     const armed = { ...attempt, arms: attempt.arms + 1 };
     const phase = { ...phaseOf(state), attempt: armed, step: 'ticket', ticket: written } as const;
     return move(state, phase, now, true);

@@ -5,7 +5,7 @@
 import type { Effect, StartFacts } from './effect.ts';
 import type { Moment } from './event.ts';
 import { leaveIfReported, toIdle } from './exits.ts';
-import type { Facts } from './facts.ts';
+import { type Facts, slotRecordOf } from './facts.ts';
 import { limits } from './limits.ts';
 import { resumeTicket } from './reconcile-ticket.ts';
 import { type At, type AttemptRef, MAX_DENIED, type State } from './state.ts';
@@ -175,12 +175,14 @@ function resumeIdle(
   now: Moment,
 ): Turn {
   const { live, liveArtifact, active, boot } = facts;
-  const isStrange = boot.trial !== null || (liveBefore !== null && live !== liveBefore);
-  if (isStrange) {
+  const status = slotRecordOf(facts, live)?.status ?? 'empty';
+  const isElsewhere = liveBefore !== null && live !== liveBefore;
+  // A host without memory, on a version that nobody found good: its trial was lost with the journal.
+  const isUnproven = liveBefore === null && status !== 'good' && status !== 'empty';
+  if (boot.trial !== null || isElsewhere || isUnproven) {
+    const found = `slot ${live ?? 'none'} is live and ${status}, it was ${liveBefore ?? 'not known'}`;
     const message =
-      boot.trial === null
-        ? `slot ${live ?? 'none'} is live, it was ${liveBefore ?? 'none'}`
-        : `slot ${boot.trial.slot} is armed without a ticket`;
+      boot.trial === null ? found : `slot ${boot.trial.slot} is armed without a ticket`;
     return drift(state, null, { code: 'E_ADRIFT', message }, facts, null, now);
   }
   const isOrder = state.at === 'checking' && ['file', 'held'].includes(state.want.kind);

@@ -15,6 +15,7 @@ import {
   type Machine,
   momentOf,
   startFactsOf,
+  V1,
   V2,
   Violation,
   type World,
@@ -150,7 +151,7 @@ function guardBack(world: World, ticket: Ticket): World {
   if (ticket.plan.oneWay || world.live !== ticket.targetSlot) return world;
   const reason = ticket.reason ?? { code: 'E_DEADLINE', message: 'by the guard' };
   const decided = withTicket(world, { state: 'rolling-back', reason });
-  if (world.kind === 'directory') return startLive(makeLive(decided, ticket.rollbackSlot));
+  if (world.kind !== 'partition') return startLive(makeLive(decided, ticket.rollbackSlot));
   const slot = decided.slots[ticket.targetSlot];
   const bad =
     slot === undefined
@@ -387,10 +388,20 @@ function* losses(spent: World): Generator<Action> {
   const { disk } = spent;
   if (disk.journal !== null) {
     yield { name: 'journal lost', next: { ...spent, disk: { ...disk, journal: null } } };
+    yield { name: 'journal put back to an old snapshot', next: rewind(spent) };
   }
   if (disk.ticket !== null && disk.ticket !== 'damaged') {
     yield { name: 'ticket damaged', next: { ...spent, disk: { ...disk, ticket: 'damaged' } } };
   }
+}
+
+/** F63: the state of the day before, on a host that has gone on since. */
+function rewind(world: World): World {
+  const live = { directory: V1, partition: 'a', 'first-install': null }[world.kind];
+  const known = { live, artifactId: live === null ? null : V1, previous: null, retryGeneration: 0 };
+  const journal: State = { ...initialState(), known };
+  const ledger = { ...world.ledger, journalLost: true };
+  return { ...world, disk: { ...world.disk, journal }, ledger };
 }
 
 function* faults(

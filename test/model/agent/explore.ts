@@ -202,10 +202,15 @@ function checkRest(world: World): void {
     }
   }
   if (mem.at === 'needs-attention') return;
+  if (live === null && world.kind === 'first-install') {
+    if (world.active !== null) throw new Violation('I9', `nothing is live and ${world.active} runs`);
+    return;
+  }
   if (record === undefined || record.status !== 'good' || !record.complete) {
     throw new Violation('I9', `at rest on slot ${live}, which is ${record?.status ?? 'missing'}`);
   }
-  if (record.artifact === V2 && world.nature !== 'good' && !world.ledger.isVouched) {
+  const isJudged = !world.ledger.isVouched && !world.isEnvironmentBad;
+  if (record.artifact === V2 && world.nature !== 'good' && isJudged) {
     throw new Violation('I14', 'at rest on a version that is not healthy');
   }
   if (world.active !== record.artifact) {

@@ -181,7 +181,10 @@ function writeTicket(world: World, { ticket }: Do<'write-ticket'>): Performed {
 function checkCommit(world: World, slot: SlotId): void {
   if (world.live !== slot)
     throw new Violation('I14', `commit of slot ${slot}, ${world.live} is live`);
-  if (world.ledger.healthyRounds < 2) {
+  const { ticket } = world.disk;
+  // What failed before the switch too is no reason to go back (F45).
+  const isJudged = ticket === null || ticket === 'damaged' || ticket.baselinePassed.length > 0;
+  if (isJudged && world.ledger.healthyRounds < 2) {
     throw new Violation('I14', `commit of slot ${slot} that was not healthy through its soak`);
   }
 }
@@ -195,7 +198,7 @@ function performSlot(
   switch (effect.do) {
     case 'preflight': {
       const other = world.live === 'a' ? 'b' : 'a';
-      const slot = world.kind === 'directory' ? effect.artifactId : other;
+      const slot = world.kind === 'partition' ? other : effect.artifactId;
       return { world, result: { slot, identity: slot } };
     }
     case 'begin-slot': {
@@ -254,7 +257,7 @@ function performBoot(
   switch (effect.do) {
     case 'arm': {
       checkSelectable(world, effect.slot, 'arm');
-      if (kind === 'directory') return { world, result: nothing };
+      if (kind !== 'partition') return { world, result: nothing };
       const trial = { slot: effect.slot, triesLeft: effect.tries };
       return { world: { ...world, boot: { ...boot, trial } }, result: nothing };
     }
@@ -262,7 +265,7 @@ function performBoot(
       return { world: { ...world, boot: { ...boot, trial: null } }, result: nothing };
     case 'switch':
       checkSelectable(world, effect.slot, 'switch');
-      if (kind === 'directory') {
+      if (kind !== 'partition') {
         return { world: makeLive(world, effect.slot), result: { outcome: 'switched' } };
       }
       return { world: { ...world, rebootAsked: true }, result: { outcome: 'reboot-requested' } };
@@ -276,7 +279,7 @@ function performBoot(
     }
     case 'commit':
       checkCommit(world, effect.slot);
-      if (kind === 'directory') return { world, result: nothing };
+      if (kind !== 'partition') return { world, result: nothing };
       return {
         world: { ...world, boot: { defaultSlot: effect.slot, trial: null } },
         result: nothing,
@@ -295,7 +298,7 @@ function performRollBack(world: World, { slot, bad }: Do<'roll-back'>): Performe
     throw new Violation('I9', 'a one-way version was rolled back');
   }
   if (slot === bad) throw new Violation('I1', `rollback to the bad slot ${slot}`);
-  if (world.kind === 'directory') {
+  if (world.kind !== 'partition') {
     return { world: makeLive(world, slot), result: { outcome: 'switched' } };
   }
   const marked = bad === world.live ? world : setSlot(world, bad, { status: 'bad' });

@@ -43,7 +43,9 @@ export const natures = [
   'one-way-unhealthy',
 ] as const;
 export type Nature = (typeof natures)[number];
-export type Kind = 'directory' | 'partition';
+/** `first-install`: directories, and nothing is live yet. */
+export const kinds = ['directory', 'partition', 'first-install'] as const;
+export type Kind = (typeof kinds)[number];
 
 export interface Slot {
   readonly artifact: ArtifactId | null;
@@ -187,7 +189,8 @@ export function assignmentOf(world: World): Assignment {
 export function firstWorld(kind: Kind, nature: Nature, disturbances: number): World {
   const old: Slot = { artifact: V1, status: 'good', complete: true };
   const empty: Slot = { artifact: null, status: 'empty', complete: false };
-  const live = kind === 'directory' ? V1 : 'a';
+  const live = kind === 'directory' ? V1 : kind === 'partition' ? 'a' : null;
+  const slots = { directory: { [V1]: old }, partition: { a: old, b: empty }, 'first-install': {} };
   return {
     kind,
     nature,
@@ -200,10 +203,10 @@ export function firstWorld(kind: Kind, nature: Nature, disturbances: number): Wo
       outbox: {},
       broken: false,
     },
-    slots: kind === 'directory' ? { [V1]: old } : { a: old, b: empty },
+    slots: slots[kind],
     live,
     boot: { defaultSlot: live, trial: null },
-    active: V1,
+    active: live === null ? null : V1,
     bootNumber: 1,
     monotonicMs: 0,
     wallMs: 1_800_000_000_000,
@@ -259,7 +262,7 @@ export function factsOf(world: World): Facts {
       release: of.artifact === null ? null : Number(of.artifact.slice(0, 1)),
       reason: null,
     })),
-    boot: kind === 'directory' ? { defaultSlot: live, trial: null } : boot,
+    boot: kind === 'partition' ? boot : { defaultSlot: live, trial: null },
   };
 }
 
