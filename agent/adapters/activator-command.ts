@@ -9,8 +9,8 @@ import {
   type Starter,
   type Version,
 } from './activator-contract.ts';
-import { describeExit } from './exec.ts';
-import { findByEnvironment, environmentOf } from './processes.ts';
+import { describeExit, MINIMAL_ENVIRONMENT } from './exec.ts';
+import { environmentOf as processEnvironment, findByEnvironment } from './processes.ts';
 
 /** Between SIGTERM and SIGKILL for a command that runs over its limit. */
 const KILL_GRACE_MS = 2_000;
@@ -20,6 +20,15 @@ const ARTIFACT = 'SWITCHBACK_ARTIFACT';
 
 /** The starter of kind `command`. */
 export function commandStarter(options: ActivatorOptions): Starter {
+  const environmentOf = (version: Version): Readonly<Record<string, string>> => ({
+    ...options.settings.environment,
+    SWITCHBACK_SLOT: version.slot,
+  });
+  /** What `start` leaves running is the service; these marks say whose it is. */
+  const marksOf = (version: Version): Readonly<Record<string, string>> => ({
+    [ARTIFACT]: version.artifactId,
+    [OWNER]: options.runDirectory,
+  });
   const run = async (
     what: 'start' | 'stop',
     argv: readonly string[],
@@ -32,14 +41,7 @@ export function commandStarter(options: ActivatorOptions): Starter {
       timeoutMs,
       killGraceMs: KILL_GRACE_MS,
       cwd: version.path,
-      environment: {
-        ...options.settings.environment,
-        SWITCHBACK_SLOT: version.slot,
-        ...(what === 'start'
-          ? { [ARTIFACT]: version.artifactId, [OWNER]: options.runDirectory }
-          : {}),
-      },
-      // What `start` leaves running is the service.
+      environment: { ...environmentOf(version), ...(what === 'start' ? marksOf(version) : {}) },
       leftovers: what === 'start' ? 'keep' : 'kill',
       outputFile: join(options.runDirectory, `${what}.log`),
     });
@@ -63,10 +65,20 @@ export function commandStarter(options: ActivatorOptions): Starter {
       await run('start', version.activation.start, version, version.activation.timeoutMs);
       return {};
     },
+    recipe: (version) => {
+      const { activation, path } = version;
+      must(activation.kind === 'command', 'the command starter gets versions of its kind');
+      return {
+        kind: 'command',
+        start: expandSlot(activation.start, path),
+        stop: activation.stop === undefined ? null : expandSlot(activation.stop, path),
+        environment: { ...MINIMAL_ENVIRONMENT, ...environmentOf(version), ...marksOf(version) },
+      };
+    },
     stop,
     running(_live, before) {
       const marked = findByEnvironment(OWNER, options.runDirectory).map(
-        ({ pid }) => environmentOf(pid).get(ARTIFACT) ?? '',
+        ({ pid }) => processEnvironment(pid).get(ARTIFACT) ?? '',
       );
       if (marked.length > 0) return Promise.resolve(single(marked.filter((one) => one !== '')));
       // The service may run elsewhere (a container engine): what was started in this boot is taken to run.

@@ -2,8 +2,9 @@
 import type { Activation, Manifest } from '#/bundle/manifest.ts';
 import type { ArtifactId } from '#/protocol/ids.ts';
 import type { Settings } from '#/agent/config.ts';
-import type { Facts, SlotId } from '#/agent/ports.ts';
+import type { Facts, FilePort, SlotId } from '#/agent/ports.ts';
 import type { Exec } from './exec.ts';
+import type { StartRecipe } from './guard-files.ts';
 import type { SupervisorEvent } from './supervisor.ts';
 
 /** A version with all that is needed to start it. */
@@ -27,14 +28,14 @@ export interface ActiveRecord extends Version {
 export interface Starter {
   /** The version runs when this returns; `before` is what was started last. Returns invocations to remember. */
   start(version: Version, before: ActiveRecord | null): Promise<Readonly<Record<string, string>>>;
+  /** How the guard starts it when the agent cannot. */
+  recipe(version: Version): StartRecipe;
   /** Nothing of it runs when this returns. */
   stop(before: ActiveRecord): Promise<void>;
   /** Versions that run now. */
   running(live: Version | null, before: ActiveRecord | null): Promise<Facts['active']>;
-  /** Looks after a version that was started before this agent, if it is one to look after. */
+  /** Looks after a version that was started before this agent, and starts it if it does not run. */
   resume?(version: Version): Promise<void>;
-  /** The agent ends; what runs stays. */
-  detach?(): void;
 }
 
 export interface ActivatorOptions {
@@ -51,6 +52,9 @@ export interface ActivatorOptions {
     readonly manifest: Manifest;
   } | null>;
   readonly exec: Exec;
+  readonly files: FilePort;
+  /** `guard.heartbeat_lost_ms`, for the guard. */
+  readonly heartbeatLostMs: number;
   readonly bootId: string;
   readonly onEvent: (event: SupervisorEvent) => void;
   /** For tests. */

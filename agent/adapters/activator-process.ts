@@ -9,7 +9,7 @@ import {
   type Starter,
   type Version,
 } from './activator-contract.ts';
-import { createSupervisor, type Program } from './supervisor.ts';
+import { createSupervisor, programEnvironment, type Program } from './supervisor.ts';
 
 export interface ProcessStarter extends Starter {
   artifacts(): readonly string[];
@@ -42,13 +42,30 @@ export function processStarter(options: ActivatorOptions): ProcessStarter {
       gid: account?.gid ?? null,
     };
   };
+  const logFile = settings.logFile ?? join(options.stateDirectory, 'log', 'service.log');
   return {
+    recipe(version) {
+      const program = programOf(version);
+      return {
+        kind: 'process',
+        start: program.argv,
+        environment: programEnvironment(program, options.runDirectory),
+        cwd: program.cwd,
+        log: logFile,
+        uid: program.uid,
+        gid: program.gid,
+      };
+    },
     async start(version) {
       await supervisor.replaceWith(programOf(version));
       return {};
     },
     stop: () => supervisor.stop(),
-    running: () => Promise.resolve(single(supervisor.running())),
+    running(live) {
+      // An agent that was started again looks after what the one before had started.
+      if (live?.activation.kind === 'process') supervisor.adopt(programOf(live));
+      return Promise.resolve(single(supervisor.running()));
+    },
     resume: (version) => supervisor.replaceWith(programOf(version)),
     artifacts: () => supervisor.running(),
     stopAll: () => supervisor.stop(),

@@ -150,6 +150,10 @@ export function unitStarter(options: ActivatorOptions): Starter {
       for (const state of after) refuseWrong(state, version, releases);
       return Object.fromEntries(after.map((state) => [state.unit, state.invocation]));
     },
+    recipe: ({ activation }) => {
+      must(activation.kind === 'units', 'the unit starter gets versions of its kind');
+      return { kind: 'units', units: activation.units };
+    },
     stop,
     async running(live, before) {
       const units = live?.activation.kind === 'units' ? live.activation.units : [];

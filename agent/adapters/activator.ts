@@ -3,7 +3,7 @@
  * `active.json` in the run directory says what was started last in this boot; processes themselves are asked first.
  */
 import { readFileSync, renameSync, writeFileSync, mkdirSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import * as v from 'valibot';
 import {
   activation as activationSchema,
@@ -14,6 +14,7 @@ import { Problem } from '#/protocol/errors.ts';
 import { artifactId as artifactIdSchema, type ArtifactId } from '#/protocol/ids.ts';
 import type { Settings } from '#/agent/config.ts';
 import type { Activator, SlotId } from '#/agent/ports.ts';
+import { guardFiles } from './guard-files.ts';
 import { commandStarter } from './activator-command.ts';
 import { processStarter } from './activator-process.ts';
 import { unitStarter } from './activator-units.ts';
@@ -74,6 +75,10 @@ export function createActivator(options: ActivatorOptions): HostActivator {
     none: idleStarter(),
     reboot: idleStarter(),
   } as const satisfies Record<Activation['kind'], Starter>;
+  const guard = guardFiles({
+    ...options,
+    slotsRoot: dirname(options.currentLink),
+  });
   const recordPath = join(options.runDirectory, RECORD);
   const before = (): ActiveRecord | null => readRecord(recordPath, options.bootId);
   const versionOf = (slot: SlotId, artifactId: ArtifactId, manifest: Manifest): Version => ({
@@ -96,6 +101,9 @@ export function createActivator(options: ActivatorOptions): HostActivator {
     async activate(slot, artifactId, manifest) {
       const version = versionOf(slot, artifactId, manifest);
       const last = before();
+      // Before anything starts: the guard has to know the way back from the first moment of a trial.
+      await guard.settle();
+      await guard.keepRecipe(slot, starters[version.activation.kind].recipe(version));
       if (last !== null && last.activation.kind !== version.activation.kind)
         await starters[last.activation.kind].stop(last);
       const invocations = await starters[version.activation.kind].start(version, last);
@@ -122,6 +130,7 @@ export function createActivator(options: ActivatorOptions): HostActivator {
 function idleStarter(): Starter {
   return {
     start: () => Promise.resolve({}),
+    recipe: () => ({ kind: 'none' }),
     stop: () => Promise.resolve(),
     running: (live) => Promise.resolve(live?.artifactId ?? null),
   };

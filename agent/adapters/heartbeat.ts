@@ -1,6 +1,6 @@
 /**
  * The heartbeat: the sign by which the guard sees that the agent lives and its event loop turns. A file in the run directory:
- * `<boot id> <uptime in ms>\n`, replaced whole. Format: docs/specs/durable-state.md.
+ * `<boot id> <uptime ms> <monotonic ms>\n`, replaced whole; the difference is the time asleep. Format: docs/specs/guard.md.
  */
 import { readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -19,7 +19,11 @@ export async function beat(options: {
   const path = join(options.runDirectory, HEARTBEAT_FILE);
   do {
     try {
-      writeFileSync(`${path}.tmp`, `${options.clock.bootId()} ${uptimeMs()}\n`, { mode: 0o600 });
+      writeFileSync(
+        `${path}.tmp`,
+        `${options.clock.bootId()} ${uptimeMs()} ${Math.floor(options.clock.monotonicMs())}\n`,
+        { mode: 0o600 },
+      );
       renameSync(`${path}.tmp`, path);
     } catch (error) {
       options.onFailure(error);

@@ -59,8 +59,8 @@ export type SupervisorEvent =
 export interface Supervisor {
   /** The program runs when this returns; anything else that was started here does not. E_ACTIVATION when it cannot start. */
   replaceWith(program: Program): Promise<void>;
-  /** After a start of the agent: adopts what runs, or starts the program again. */
-  resume(program: Program): Promise<void>;
+  /** Looks after the program if it runs and nobody looks after it yet; starts nothing. */
+  adopt(program: Program): void;
   /** Artifacts whose processes run now. */
   running(): readonly string[];
   /** Starts after a death since the last `replaceWith`. */
@@ -108,6 +108,7 @@ class ProcessSupervisor implements Supervisor {
   #timer: NodeJS.Timeout | null = null;
   #failures = 0;
   #restarts = 0;
+  #isBusy = false;
   /** A start that is under way; whoever changes what is wanted waits for it first. */
   #starting: Promise<void> = Promise.resolve();
 
@@ -118,6 +119,15 @@ class ProcessSupervisor implements Supervisor {
 
   async replaceWith(program: Program): Promise<void> {
     prepare(program, this.#options);
+    this.#isBusy = true;
+    try {
+      await this.#replaceWith(program);
+    } finally {
+      this.#isBusy = false;
+    }
+  }
+
+  async #replaceWith(program: Program): Promise<void> {
     await this.#settle();
     const digest = digestOf(program);
     const kept = this.#find().find((one) => one.isLeader && one.digest === digest);
@@ -130,8 +140,14 @@ class ProcessSupervisor implements Supervisor {
     this.#watch();
   }
 
-  async resume(program: Program): Promise<void> {
-    await this.replaceWith(program);
+  adopt(program: Program): void {
+    if (this.#wanted !== null || this.#isBusy) return;
+    const digest = digestOf(program);
+    const found = this.#find().find((one) => one.isLeader && one.digest === digest);
+    if (found === undefined) return;
+    this.#wanted = program;
+    this.#adopt(program, found.id);
+    this.#watch();
   }
 
   running(): readonly string[] {
@@ -320,19 +336,24 @@ function prepare(program: Program, options: SupervisorOptions): void {
   }
 }
 
+/** The whole environment of a program, with the marks by which it is found again. */
+export function programEnvironment(program: Program, owner: string): Record<string, string> {
+  return {
+    ...MINIMAL_ENVIRONMENT,
+    ...program.environment,
+    [OWNER]: owner,
+    [ARTIFACT]: program.artifactId,
+    [DIGEST]: digestOf(program),
+    SWITCHBACK_SLOT: program.slot,
+    SWITCHBACK_STOP_TIMEOUT_MS: String(program.stopTimeoutMs),
+  };
+}
+
 function spawnProgram(program: Program, owner: string, log: number | 'ignore'): ChildProcess {
   const [file = '', ...args] = program.argv;
   return spawn(file, args, {
     cwd: program.cwd,
-    env: {
-      ...MINIMAL_ENVIRONMENT,
-      ...program.environment,
-      [OWNER]: owner,
-      [ARTIFACT]: program.artifactId,
-      [DIGEST]: digestOf(program),
-      SWITCHBACK_SLOT: program.slot,
-      SWITCHBACK_STOP_TIMEOUT_MS: String(program.stopTimeoutMs),
-    },
+    env: programEnvironment(program, owner),
     stdio: ['ignore', log, log],
     detached: true,
     ...(program.uid === null ? {} : { uid: program.uid }),

@@ -274,14 +274,14 @@ async function examinePrograms(settings: Settings): Promise<Finding> {
 /** The guard leaves a trace at each of its rounds. */
 function examineGuard(settings: Settings): Finding {
   const subject = 'guard';
-  const trace = join(settings.state.directory, 'guard', 'last-round');
+  const trace = join(settings.state.runDirectory, 'guard-round');
   let text: string;
   try {
     text = readFileSync(trace, 'latin1');
   } catch {
     return broken(
       subject,
-      'has never run',
+      'has not run since this boot, or nothing was installed yet',
       'systemctl enable --now switchback-guard.timer switchback-guard-boot.service: without it nothing takes a version back when the agent cannot.',
     );
   }
