@@ -1,6 +1,6 @@
 /** What a tree may hold (docs/specs/bundle-format.md, section 4.2); attacks C11, C12, C15, fault F15. */
 import { Problem } from '#/protocol/errors.ts';
-import type { TreeEntry } from '#/bundle/tree-entry.ts';
+import { comparePaths, type TreeEntry } from '#/bundle/tree-entry.ts';
 import { checkLinkText, checkTreePath, collisionKey, quote } from '#/bundle/tree-path.ts';
 
 /** Exceptions that the signed manifest grants; the tree payload of a manifest is one. */
@@ -18,14 +18,13 @@ const OWNER_MAX = 0xffff_fffe;
 export function checkTree(entries: readonly TreeEntry[], rules: TreeRules): void {
   const byPath = new Map<string, TreeEntry>();
   const folded = new Map<string, string>();
-  let before: Buffer | null = null;
+  let before: string | null = null;
   for (const entry of entries) {
     checkTreePath(entry.path);
-    const bytes = Buffer.from(entry.path);
-    const order = before === null ? -1 : Buffer.compare(before, bytes);
+    const order = before === null ? -1 : comparePaths(before, entry.path);
     if (order === 0) throw new Problem('E_PATH', `path ${quote(entry.path)} stands twice`);
     if (order > 0) throw new Problem('E_PATH', `path ${quote(entry.path)} is out of order`);
-    before = bytes;
+    before = entry.path;
     checkParent(entry.path, byPath);
     if (rules.allowCaseCollisions !== true) {
       const key = collisionKey(entry.path);

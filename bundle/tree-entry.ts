@@ -20,7 +20,11 @@ export type TreeEntry = EntryCommon &
     | { readonly kind: 'hardlink'; readonly target: string }
   );
 
+const beyond = /[\ud800-\uffff]/;
+
 /** Order of the listing: by the bytes of the path, so that a directory stands before what is in it. */
 export function comparePaths(a: string, b: string): number {
-  return Buffer.compare(Buffer.from(a), Buffer.from(b));
+  // Without surrogates and what lies beyond them, the order of the code units is that of the bytes.
+  if (beyond.test(a) || beyond.test(b)) return Buffer.compare(Buffer.from(a), Buffer.from(b));
+  return a < b ? -1 : a > b ? 1 : 0;
 }

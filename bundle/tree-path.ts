@@ -14,6 +14,14 @@ export const LINK_MAX_BYTES = 1024;
 
 /** Plain ASCII without control characters and backslash: nearly every path, decided by one match. */
 const plain = /^[ -[\]-~]+$/u;
+/**
+ * A path that is fine at first sight: components of plain characters without backslash that neither begin with a space nor
+ * end in a space or dot. Short enough, it needs no closer look; nearly every path of a tree is like this.
+ */
+const harmless =
+  /^(?:[!--0-[\]-~]|[!-.0-[\]-~][ -.0-[\]-~]*[!--0-[\]-~])(?:\/(?:[!--0-[\]-~]|[!-.0-[\]-~][ -.0-[\]-~]*[!--0-[\]-~]))*$/;
+/** So short a path has at most 64 components. */
+const HARMLESS_MAX_LENGTH = 2 * PATH_MAX_DEPTH - 1;
 /** systemd writes `-` in unit names as `\x2d`: the one form in which a backslash is harmless and common. */
 const systemdEscape = /\\x[0-9a-f]{2}/gu;
 /** Control, format (zero width, direction), private, unassigned, separators other than the plain space. */
@@ -39,6 +47,7 @@ export function checkTreePath(path: string): void {
 
 /** Why a path is refused, or null. */
 export function pathFault(path: string): string | null {
+  if (path.length <= HARMLESS_MAX_LENGTH && harmless.test(path)) return null;
   if (path.length === 0) return 'is empty';
   if (Buffer.byteLength(path) > PATH_MAX_BYTES) return `is longer than ${PATH_MAX_BYTES} bytes`;
   const fault = textFault(path);
@@ -76,7 +85,7 @@ function textFault(text: string): string | null {
 
 /** The key under which two paths collide on a file system that ignores case. */
 export function collisionKey(path: string): string {
-  return path.toLowerCase().toUpperCase().normalize('NFC');
+  return plain.test(path) ? path.toUpperCase() : path.toLowerCase().toUpperCase().normalize('NFC');
 }
 
 /** Throws E_PATH unless the text of a symbolic link can be stored at all; where it leads is `checkLinks`' matter. */

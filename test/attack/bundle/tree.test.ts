@@ -90,6 +90,34 @@ describe('paths', () => {
     );
   });
 
+  it('C11 a long look and a short one agree on every path', () => {
+    const unit = fc.constantFrom('.', '/', '\\', 'a', '[', ']', '-', '~', '0', ' ', 'Z', '!');
+    // Padded, a path is too long for the short look; what is wrong with it stays wrong.
+    const padding = Array.from({ length: 33 }, () => 'pad').join('/');
+    expect(padding.length).toBeGreaterThan(127);
+    fc.assert(
+      fc.property(fc.string({ unit, minLength: 1, maxLength: 12 }), (path) => {
+        const short = codeOf(() => checkTreePath(path));
+        expect(codeOf(() => checkTreePath(`${path}/${padding}/longer`))).toBe(short);
+      }),
+      { numRuns: 3000 },
+    );
+  });
+
+  it('puts paths in the order of their bytes, beyond the basic plane too', () => {
+    const texts = fc.string({
+      unit: fc.constantFrom('a', 'b', '/', 'é', '\ud7ff', '\ue000', '\uffee', '😀'),
+      maxLength: 5,
+    });
+    fc.assert(
+      fc.property(texts, texts, (a, b) => {
+        const order = Buffer.compare(Buffer.from(a), Buffer.from(b));
+        expect(Math.sign(comparePaths(a, b))).toBe(order);
+      }),
+      { numRuns: 2000 },
+    );
+  });
+
   it('C11 refuses a path that is not UTF-8 in the listing itself', () => {
     const bytes = Uint8Array.from(encodeTreeList([file('abc')]));
     const at = Buffer.from(bytes).indexOf('abc');
