@@ -5,6 +5,7 @@
  */
 import { constants, createZstdDecompress, zstdCompressSync } from 'node:zlib';
 import { CHUNK_MAX_BYTES, type ChunkEntry, isChunk, openChunk } from '#/bundle/open-chunk.ts';
+import { isSingleFrame } from '#/bundle/zstd-frame.ts';
 import { isProblem } from '#/protocol/errors.ts';
 
 /** The window of the largest chunk, as in bundle/open-chunk.ts. */
@@ -25,7 +26,8 @@ export function createChunkOpener(allowKept = true): ChunkOpener {
     open(stored, entry) {
       const { rawSize, storedSize } = entry;
       if (stored.byteLength !== storedSize) return null;
-      const content = storedSize === rawSize ? stored : inflate(stored, rawSize);
+      if (storedSize === rawSize) return isChunk(stored, entry) ? stored : null;
+      const content = isSingleFrame(stored) ? inflate(stored, rawSize) : null;
       return content !== null && isChunk(content, entry) ? content : null;
     },
   };

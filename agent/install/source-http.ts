@@ -137,7 +137,7 @@ class HttpSource implements Source {
   }
 
   async #connect(): Promise<Pool> {
-    const { Pool } = await import('undici');
+    const { Pool } = await import('./http-client.ts');
     const { settings } = this.#options;
     return new Pool(this.#url.origin, {
       connections: settings.connections,

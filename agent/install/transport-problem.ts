@@ -15,6 +15,8 @@ export function problemOfTransport(error: unknown, name: string, signal: AbortSi
   if (signal.aborted) return signal.reason;
   if (isProblem(error)) return error;
   const code = codeOf(error);
+  // What fails outside of this program has a code; anything else is a bug and stays one.
+  if (code === null) return error;
   const text = error instanceof Error ? error.message : String(error);
   return new Problem(classify(code), `${name}: ${text.slice(0, 200)}`, { code }, { cause: error });
 }
@@ -29,9 +31,9 @@ function classify(code: string): ErrorCode {
   return 'E_NETWORK';
 }
 
-function codeOf(error: unknown): string {
+function codeOf(error: unknown): string | null {
   for (let at = error, depth = 0; at instanceof Error && depth < 5; at = at.cause, depth += 1) {
     if ('code' in at && typeof at.code === 'string') return at.code;
   }
-  return 'unknown';
+  return null;
 }

@@ -1,47 +1,97 @@
 /** One install as the agent does it, with its child; prints what it took as JSON. For test/bench/install.ts. */
-import { readFileSync } from 'node:fs';
-import { makeHost } from '#/test/support/install/host.ts';
-import { openBundleFile } from '#/test/support/install/open-bundle-file.ts';
+import { createHash } from 'node:crypto';
+import { mkdirSync, readFileSync } from 'node:fs';
+import { open } from 'node:fs/promises';
+import { join } from 'node:path';
+import { nodeFiles } from '#/agent/adapters/file-port.ts';
+import { mountsBelow, spaceOf, usedBytesOf } from '#/agent/adapters/file-system.ts';
+import { createDirectorySlots } from '#/agent/adapters/slots-directory.ts';
+import { createDirectoryInstaller } from '#/agent/install/installer.ts';
 import { defaultInstallSettings } from '#/agent/install/settings.ts';
+import type { Offer } from '#/agent/ports.ts';
+import { LEADING_BYTES, locateMembers } from '#/bundle/container.ts';
+import { parseManifest } from '#/bundle/manifest.ts';
+import type { ArtifactId } from '#/protocol/ids.ts';
 
 const [root = '', bundle = '', url = '', mode = ''] = process.argv.slice(2);
-const host = await makeHost(root, { run: 'child', settings: defaultInstallSettings });
-const offer = await openBundleFile(bundle, [url]);
-let peakKb = 0;
-let cpuMs = 0;
 const TICKS_PER_SECOND = 100;
 
-/** Peak memory and CPU of the children, read while they run. */
+async function offerOf(path: string): Promise<Offer> {
+  await using file = await open(path);
+  const { buffer } = await file.read(Buffer.alloc(LEADING_BYTES), 0, LEADING_BYTES, 0);
+  const located = locateMembers(buffer);
+  if ('needBytes' in located) throw new Error('the bundle has an unusual head');
+  const { offset, sizeBytes } = located.manifest;
+  const manifestBytes = Uint8Array.from(buffer.subarray(offset, offset + sizeBytes));
+  return {
+    artifactId: createHash('sha256').update(manifestBytes).digest('hex') as ArtifactId,
+    manifest: parseManifest(manifestBytes),
+    manifestBytes,
+    sources: [url],
+    rolloutId: null,
+    seq: 1,
+    retryGeneration: 0,
+  };
+}
+
+mkdirSync(join(root, 'state'));
+const slots = createDirectorySlots({
+  root,
+  stateDirectory: join(root, 'state'),
+  files: nodeFiles(),
+  space: spaceOf,
+  usedBytes: usedBytesOf,
+  mountsBelow,
+  reserveBytes: 0,
+  reserveInodes: 0,
+});
+const children: number[] = [];
+const installer = createDirectoryInstaller({
+  root,
+  slots,
+  settings: defaultInstallSettings,
+  requestHeaders: null,
+  run: 'child',
+  onChild: (pid) => children.push(pid),
+});
+const offer = await offerOf(bundle);
+let peakKb = 0;
+let cpuMs = 0;
+
+/** Peak memory and CPU of the child that runs, read while it does. */
 const timer = setInterval(() => {
-  const pid = host.children.at(-1);
-  if (pid === undefined) return;
   try {
-    const status = readFileSync(`/proc/${pid}/status`, 'utf8');
+    const status = readFileSync(`/proc/${children.at(-1)}/status`, 'utf8');
     peakKb = Math.max(peakKb, Number(/VmHWM:\s+(\d+)/.exec(status)?.[1] ?? 0));
-    const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]?.split(' ') ?? [];
+    const stat = readFileSync(`/proc/${children.at(-1)}/stat`, 'utf8');
+    const fields = stat.split(') ')[1]?.split(' ') ?? [];
     cpuMs = ((Number(fields[11]) + Number(fields[12])) * 1000) / TICKS_PER_SECOND;
   } catch {
-    // It has ended since.
+    // Not started yet, or ended since.
   }
 }, 10);
 
+const never = new AbortController().signal;
+await slots.begin(offer, offer.artifactId);
 const startedMs = performance.now();
-const result = await host.download(offer);
+const result = await installer.download(offer, offer.artifactId, () => undefined, never);
 const downloadMs = performance.now() - startedMs;
 const downloadCpuMs = cpuMs;
-let verifyMs = 0;
+const downloadPeakMb = peakKb / 1024;
+peakKb = 0;
+const verifyStartedMs = performance.now();
 if (mode === 'verify') {
-  const before = performance.now();
-  await host.verify(offer);
-  verifyMs = performance.now() - before;
+  await installer.verify(offer, offer.artifactId, () => undefined, never);
 }
 clearInterval(timer);
 process.stdout.write(
   JSON.stringify({
     downloadMs,
-    verifyMs,
+    verifyMs: performance.now() - verifyStartedMs,
     downloadCpuMs,
-    peakMb: peakKb / 1024,
+    verifyCpuMs: cpuMs,
+    downloadPeakMb,
+    verifyPeakMb: peakKb / 1024,
     agentMb: process.memoryUsage.rss() / 1024 / 1024,
     fetchedBytes: result.fetchedBytes,
   }),
