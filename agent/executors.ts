@@ -26,6 +26,7 @@ import type {
   Trust,
   Windows,
 } from './ports.ts';
+import { checkCompatibility, type HostTraits } from '#/bundle/compatibility.ts';
 import { manifestSchema, type HealthCheck, type Manifest } from '#/bundle/manifest.ts';
 import { must, Problem } from '#/protocol/errors.ts';
 import type { ArtifactId, GroupName, HostId } from '#/protocol/ids.ts';
@@ -47,7 +48,10 @@ export interface HostPorts {
   readonly identityOf: (slot: SlotId) => string;
   /** The host's own checks, which every version has to pass beside those of its manifest. */
   readonly localChecks: readonly HealthCheck[];
-  /** Restarts of what runs, seen since it was activated. */
+  /** What the agent itself is, for what an artifact asks for (F16, F17). */
+  readonly traits: Omit<HostTraits, 'class' | 'runningRelease'>;
+  /** Restarts of what runs, seen since it was activated; absent where nothing can see them. */
+  readonly restarts?: () => number;
   readonly onProgress?: (progress: Progress) => void;
 }
 
@@ -113,7 +117,11 @@ export function createExecutors(ports: HostPorts): Omit<Executors, 'check-store'
     observe: async () => ({ facts: await observeHost(ports) }),
     async preflight({ artifactId, held }) {
       const slot = await slots.targetFor(artifactId);
-      if (!held) await slots.preflight(await offers.of(artifactId, []), slot);
+      if (!held) {
+        const offer = await offers.of(artifactId, []);
+        await requireCompatible(ports, offer.manifest);
+        await slots.preflight(offer, slot);
+      }
       return { slot, identity: ports.identityOf(slot) };
     },
     'begin-slot': async ({ artifactId, slot }) =>
@@ -213,7 +221,7 @@ async function probe(
   ports: HostPorts,
   offers: OfferBook,
   effect: Operations['probe'],
-): Promise<{ readonly results: readonly CheckOutcome[] }> {
+): Promise<OperationResults['probe']> {
   if (effect.checks.length === 0) return { results: [] };
   const { manifest } = await offers.of(effect.artifactId, []);
   const checks = checksOf(manifest, ports.localChecks);
@@ -227,7 +235,15 @@ async function probe(
     const check = checks.find((one) => one.name === name);
     return check === undefined ? Promise.resolve(missing(name)) : ports.probes.run(check);
   });
-  return { results: await Promise.all(results) };
+  const outcome = { results: await Promise.all(results) };
+  return ports.restarts === undefined ? outcome : { ...outcome, restarts: ports.restarts() };
+}
+
+/** Class, architecture, oldest agent, stepping stone: refused before anything is written. */
+async function requireCompatible(ports: HostPorts, manifest: Manifest): Promise<void> {
+  const { live, slots } = await ports.slots.observe();
+  const runningRelease = slots.find((record) => record.slot === live)?.release ?? null;
+  checkCompatibility(manifest, { ...ports.traits, class: ports.host.class, runningRelease });
 }
 
 /** Slots first: a manifest without its slot is only rubbish, a slot without its manifest could not be started. */

@@ -215,6 +215,17 @@ export const settingsSchema = v.strictObject({
       30_000,
     ),
   }),
+  trust: v.strictObject({
+    anchorDirectory: v.optional(
+      v.pipe(
+        path,
+        v.description(
+          'Hosts without control: `root.json` and `targets.json` by which `install FILE` is verified.',
+        ),
+      ),
+      '/usr/lib/switchback/trust',
+    ),
+  }),
   poll: v.strictObject({
     intervalMs: v.optional(
       v.pipe(

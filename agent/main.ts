@@ -1,0 +1,39 @@
+#!/usr/bin/env node
+/** `switchback-agent`: the composition root. The daemon is agent/daemon.ts, the commands are agent/cli. */
+import { readFileSync, statSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { runCli } from './cli/main.ts';
+import type { CliParts } from './cli/command.ts';
+import { scrubEnvironment } from './adapters/environment.ts';
+
+/** Of the package; the build puts both in place of these two (packaging/build.ts). */
+const packageFile = fileURLToPath(new URL('../package.json', import.meta.url));
+
+function ownVersion(): string {
+  const parsed: unknown = JSON.parse(readFileSync(packageFile, 'utf8'));
+  const version =
+    typeof parsed === 'object' && parsed !== null && 'version' in parsed ? parsed.version : null;
+  if (typeof version !== 'string') throw new Error(`${packageFile} has no version`);
+  return version;
+}
+
+const parts: CliParts = {
+  version: ownVersion(),
+  async runDaemon({ settings }, { once }) {
+    // Loaded only for the daemon: commands start faster and need less memory without it.
+    const { runAgent } = await import('./daemon.ts');
+    const end = new AbortController();
+    const stop = (): void => end.abort();
+    process.on('SIGTERM', stop);
+    process.on('SIGINT', stop);
+    const builtAtMs = Math.floor(statSync(packageFile).mtimeMs);
+    return await runAgent(settings, { version: parts.version, builtAtMs, once }, end.signal);
+  },
+  async verifyLive(settings) {
+    const { verifyLive } = await import('./verify-live.ts');
+    return await verifyLive(settings);
+  },
+};
+
+const restarted = await scrubEnvironment();
+process.exitCode = restarted ?? (await runCli(process.argv.slice(2), parts));
