@@ -72,6 +72,10 @@ function noted(world: World, state: State): World {
     if (before !== undefined && before !== report.phase) {
       throw new Violation('I5', `attempt ended ${before} and ${report.phase}`);
     }
+    const isDenied = state.denied.some((entry) => entry.artifactId === report.artifactId);
+    if (report.phase === 'rolled-back' && before === undefined && !isDenied) {
+      throw new Violation('I7', 'rolled back, and not on the deny-list');
+    }
     if (before === undefined) ends = { ...ends, [report.attempt]: report.phase };
   }
   checkLive(state, ends);

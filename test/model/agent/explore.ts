@@ -203,7 +203,8 @@ function checkRest(world: World): void {
   }
   if (mem.at === 'needs-attention') return;
   if (live === null && world.kind === 'first-install') {
-    if (world.active !== null) throw new Violation('I9', `nothing is live and ${world.active} runs`);
+    if (world.active !== null)
+      throw new Violation('I9', `nothing is live and ${world.active} runs`);
     return;
   }
   if (record === undefined || record.status !== 'good' || !record.complete) {

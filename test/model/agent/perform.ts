@@ -294,7 +294,7 @@ function performRollBack(world: World, { slot, bad }: Do<'roll-back'>): Performe
   if (ticket !== null && ticket !== 'damaged' && ticket.rollbackSlot !== slot) {
     throw new Violation('I9', `rollback to ${slot}, the ticket pins ${ticket.rollbackSlot}`);
   }
-  if (ticket !== null && ticket !== 'damaged' && ticket.plan.oneWay) {
+  if (world.nature === 'one-way-unhealthy') {
     throw new Violation('I9', 'a one-way version was rolled back');
   }
   if (slot === bad) throw new Violation('I1', `rollback to the bad slot ${slot}`);
