@@ -119,7 +119,8 @@ class Link implements HostControlLink {
   }
 
   async sourceHeaders(url: string): Promise<Readonly<Record<string, string>>> {
-    const isControl = this.#urls.some((own) => new URL(own).origin === new URL(url).origin);
+    const isControl =
+      URL.canParse(url) && this.#urls.some((own) => new URL(own).origin === new URL(url).origin);
     return isControl ? { authorization: await this.#authorization() } : {};
   }
 

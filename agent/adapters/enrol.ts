@@ -13,6 +13,7 @@ import type { Random } from '#/agent/ports.ts';
 import {
   loadIdentity,
   makeKeys,
+  openStatement,
   publicKeysOf,
   type HostIdentity,
   type HostKeys,
@@ -62,13 +63,21 @@ export async function enrol(options: EnrolOptions): Promise<HostIdentity> {
   if (old !== null) await store.removeAll();
   const keys = await keysFor(options);
   const { base, answer } = await ask(options, keys);
+  const { host, group, class: hostClass } = answer;
+  const said = openStatement(answer.statement, answer.enrolmentKey);
+  const { signKey, sealKey } = publicKeysOf(keys);
+  if (said.host !== host || said.group !== group || said.class !== hostClass)
+    throw new Problem('E_SCHEMA', `the answer of control and its statement of ${said.host} differ`);
+  if (said.signKey !== signKey || said.sealKey !== sealKey)
+    throw new Problem('E_FORKED', `control vouches for other keys of ${host} than it was sent`);
   const rootBytes = await rootOf(options, base, answer);
   await store.writeRoot(rootBytes);
   await store.host.write({
-    host: answer.host,
-    group: answer.group,
-    class: answer.class,
+    host,
+    group,
+    class: hostClass,
     statement: answer.statement,
+    enrolmentKey: answer.enrolmentKey,
     controlUrls: [...invitation.controlUrls],
     caPem: invitation.caPem,
     rootSha256: invitation.rootSha256,

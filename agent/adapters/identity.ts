@@ -8,8 +8,14 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import nacl from 'tweetnacl';
 import * as v from 'valibot';
-import { signEnvelope } from '#/bundle/dsse.ts';
-import { bytesOfHex, hexOf, sha256, signerOf, type Signer } from '#/bundle/keys.ts';
+import { openEnvelope, signEnvelope } from '#/bundle/dsse.ts';
+import { bytesOfHex, hexOf, publicKeyOf, sha256, signerOf, type Signer } from '#/bundle/keys.ts';
+import { parseStrictJson } from '#/bundle/strict-json.ts';
+import {
+  HOST_STATEMENT_PAYLOAD_TYPE,
+  hostStatement,
+  type HostStatement,
+} from '#/protocol/agent-plane.ts';
 import { envelope, type Envelope } from '#/protocol/documents.ts';
 import { Problem } from '#/protocol/errors.ts';
 import { signRequest, type SignedMessage } from '#/protocol/http-signature.ts';
@@ -50,6 +56,8 @@ const hostSchema = v.object({
   group: groupName,
   class: name,
   statement: envelope,
+  /** Raw public key that signs statements: none by another is accepted. */
+  enrolmentKey: sha256Hex,
   controlUrls: v.array(v.string()),
   caPem: v.nullable(v.string()),
   rootSha256: sha256Hex,
@@ -70,6 +78,7 @@ const hostFormat: StateFormat<HostRecord> = {
   schema: hostSchema,
 };
 const ROOT_MAX_BYTES = 64 * 1024;
+const STATEMENT_MAX_BYTES = 16 * 1024;
 
 /** The files of an identity. */
 export interface IdentityStore {
@@ -193,29 +202,37 @@ function identityOf(
         { nowS, nonce: random.hex(16) },
       ),
     async keepStatement(statement) {
-      const { host, group, class: hostClass } = statementOf(statement);
-      if (host !== record.host)
-        throw new Problem('E_FORKED', `control sent the statement of ${host} to ${record.host}`);
+      const own = openStatement(record.statement, record.enrolmentKey);
+      const newer = openStatement(statement, record.enrolmentKey);
+      if (newer.host !== record.host || newer.signKey !== own.signKey)
+        throw new Problem(
+          'E_FORKED',
+          `control sent the statement of ${newer.host} to ${record.host}`,
+        );
+      if (newer.seq < own.seq) {
+        throw new Problem('E_ROLLBACK', `host statement ${newer.seq} is older than ${own.seq}`, {
+          host: record.host,
+        });
+      }
+      const { group, class: hostClass } = newer;
       await store.host.write({ ...record, group, class: hostClass, statement });
     },
   };
 }
 
-const statementSchema = v.object({
-  host: hostId,
-  group: groupName,
-  class: name,
-});
-
-/** What a host statement says. Its signature is the enrolment key's; pins are checked against signed roles, not against it. */
-export function statementOf(statement: Envelope): v.InferOutput<typeof statementSchema> {
-  let json: unknown = null;
-  try {
-    json = JSON.parse(Buffer.from(statement.payload, 'base64').toString('utf8'));
-  } catch {
-    // Refused below, with the shape that was expected.
-  }
-  const parsed = v.safeParse(statementSchema, json);
-  if (!parsed.success) throw new Problem('E_SCHEMA', `host statement: ${parsed.issues[0].message}`);
-  return parsed.output;
+/** What a host statement says. E_SIGS unless the enrolment key signed it, E_SCHEMA for another shape. */
+export function openStatement(statement: Envelope, enrolmentKey: string): HostStatement {
+  const key = bytesOfHex(enrolmentKey, 32);
+  if (key === null) throw new Problem('E_SCHEMA', 'the enrolment key is not 32 bytes');
+  const payload = openEnvelope(statement, {
+    keys: [publicKeyOf(key)],
+    threshold: 1,
+    payloadType: HOST_STATEMENT_PAYLOAD_TYPE,
+  });
+  const parsed = v.safeParse(
+    hostStatement,
+    parseStrictJson(payload, { maxBytes: STATEMENT_MAX_BYTES }),
+  );
+  if (parsed.success) return parsed.output;
+  throw new Problem('E_SCHEMA', `host statement: ${parsed.issues[0].message}`);
 }

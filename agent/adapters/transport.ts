@@ -112,6 +112,8 @@ async function answerOf(
   what: string,
 ): Promise<TransportAnswer> {
   const { statusCode: status, body } = answer;
+  // A body that is given up is destroyed, and says so by an event that would end the process if nobody listened.
+  body.on('error', () => undefined);
   const headers: Record<string, string> = {};
   for (const [header, value] of Object.entries(answer.headers)) {
     if (value !== undefined)
