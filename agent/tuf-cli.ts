@@ -192,7 +192,7 @@ const strictKeys = {
 };
 
 const conformanceRules: MetadataRules = {
-  requireDigests: false,
+  strictForms: false,
   isRoleName: (name) => name.length > 0 && name.length <= 256,
   keyMaterial: (key) =>
     agentRules.keyMaterial(key) ??

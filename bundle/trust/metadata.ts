@@ -26,8 +26,8 @@ export interface MetadataRules {
   readonly verifySignature: (key: TufKey, message: Uint8Array, signature: string) => boolean;
   /** The material by which keys are told apart; null when the key is of a kind that is not accepted. */
   readonly keyMaterial: (key: TufKey) => string | null;
-  /** Timestamp and snapshot entries must have length and sha256. */
-  readonly requireDigests: boolean;
+  /** Consistent snapshots; timestamp and snapshot entries with length and sha256; sha256 for every target. */
+  readonly strictForms: boolean;
   /** Names of delegated roles. */
   readonly isRoleName: (name: string) => boolean;
 }
@@ -160,7 +160,7 @@ function readSigned(type: TopLevelRole, signed: JsonObject, rules: MetadataRules
   };
   switch (type) {
     case 'root':
-      return readRoot(common, signed);
+      return readRoot(common, signed, rules);
     case 'timestamp':
       return readTimestamp(common, signed, rules);
     case 'snapshot':
@@ -175,10 +175,13 @@ function readSigned(type: TopLevelRole, signed: JsonObject, rules: MetadataRules
   }
 }
 
-function readRoot(common: Common, signed: JsonObject): Root {
+function readRoot(common: Common, signed: JsonObject, rules: MetadataRules): Root {
   const roles = objectAt(signed['roles'], 'root.roles');
   const role = (name: TopLevelRole): Role => readRole(roles[name], `root.roles.${name}`);
   const consistent = signed['consistent_snapshot'];
+  if (rules.strictForms && consistent !== true) {
+    return refuse('E_SCHEMA', 'root.consistent_snapshot', 'true');
+  }
   return {
     ...common,
     type: 'root',
@@ -259,7 +262,7 @@ function readMetaEntry(
   const version = integerAt(entry['version'], `${where}.version`, 1, 'E_VERSION');
   const { length } = entry;
   const isWhole = length !== undefined && entry['hashes'] !== undefined;
-  if (rules.requireDigests && !isWhole) return refuse('E_SCHEMA', where, 'length and hashes');
+  if (rules.strictForms && !isWhole) return refuse('E_SCHEMA', where, 'length and hashes');
   return {
     version,
     length: length === undefined ? null : integerAt(length, `${where}.length`, 1),
@@ -309,7 +312,7 @@ function readHashes(
     }
     hashes.set(algorithm, text);
   }
-  if (hashes.size === 0 || (rules.requireDigests && !hashes.has('sha256'))) {
+  if (hashes.size === 0 || (rules.strictForms && !hashes.has('sha256'))) {
     return refuse('E_HASHALG', where, 'a sha256 digest');
   }
   return hashes;

@@ -23,6 +23,6 @@ export function ed25519KeyOf(key: TufKey): Uint8Array | null {
 export const agentRules: MetadataRules = {
   verifySignature: verifyEd25519,
   keyMaterial: (key) => (ed25519KeyOf(key) === null ? null : key.keyval.public),
-  requireDigests: true,
+  strictForms: true,
   isRoleName: (name) => ROLE_NAME.test(name),
 };
