@@ -65,11 +65,12 @@ export async function verifyBundle(
   };
   // Every chunk of an index is used by a piece, so walking all pieces verifies all chunks.
   const read = chunkReader(bundle, index);
+  const zeros = new Uint8Array(ZERO_BYTES);
   for (const [i, payload] of index.payloads.entries()) {
     const described = bundle.manifest.payloads[i];
     const digest = payload.tree === null ? imageDigest(described) : treeDigests(payload.tree);
     for (let piece = 0; piece < payload.pieceCount; piece += 1) {
-      for await (const bytes of piecesOf(payload, piece, read)) {
+      for await (const bytes of piecesOf(payload, piece, read, zeros)) {
         digest.update(bytes);
         onBytes(bytes.byteLength);
       }
@@ -146,13 +147,13 @@ async function* piecesOf(
   payload: PayloadIndex,
   piece: number,
   read: (number: number) => Promise<Uint8Array>,
+  zeros: Uint8Array,
 ): AsyncGenerator<Uint8Array> {
   const chunk = payload.chunks[piece] ?? -1;
   if (chunk >= 0) {
     yield await read(chunk);
     return;
   }
-  const zeros = new Uint8Array(ZERO_BYTES);
   let left = (payload.positions[piece + 1] ?? 0) - (payload.positions[piece] ?? 0);
   for (; left > 0; left -= Math.min(left, ZERO_BYTES))
     yield zeros.subarray(0, Math.min(left, ZERO_BYTES));
