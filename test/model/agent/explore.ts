@@ -36,6 +36,8 @@ export interface Exploration {
   /** Edges between the machine's states, for the picture. */
   readonly moves: ReadonlySet<string>;
   readonly visited: ReadonlySet<State['at']>;
+  /** The first world in which each state has its operation under way, or none to run. */
+  readonly samples: ReadonlyMap<State['at'], World>;
   readonly counterexample: Counterexample | null;
 }
 
@@ -264,6 +266,7 @@ export function explore(scenario: Scenario, machine: Machine, maxStates = 2_000_
   const settled = new Set<string>();
   const moves = new Set<string>();
   const visited = new Set<State['at']>();
+  const samples = new Map<State['at'], World>();
   let edges = 0;
   let rests = 0;
   const result = (counterexample: Counterexample | null): Exploration => ({
@@ -273,11 +276,17 @@ export function explore(scenario: Scenario, machine: Machine, maxStates = 2_000_
     rests,
     moves,
     visited,
+    samples,
     counterexample,
   });
   for (let index = 0; index < nodes.length; index += 1) {
     const node = nodes[index];
     if (node === undefined) break;
+    const { agent } = node.world;
+    if (agent !== null && !agent.mem.modes.observeOnly) {
+      const isBetter = agent.running !== null && samples.get(agent.mem.at)?.agent?.running === null;
+      if (isBetter || !samples.has(agent.mem.at)) samples.set(agent.mem.at, node.world);
+    }
     let name = '(liveness)';
     try {
       if (isAtRest(node.world)) {
