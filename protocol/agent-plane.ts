@@ -22,12 +22,30 @@ export const enrollRequest = v.strictObject({
 });
 export type EnrollRequest = v.InferOutput<typeof enrollRequest>;
 
+export const HOST_STATEMENT_PAYLOAD_TYPE = 'application/vnd.switchback.host-statement+json';
+/** Payload of a host statement: what control vouches for. The group that a host follows comes from here only. */
+export const hostStatement = v.strictObject({
+  schema: v.literal('switchback.host-statement/1'),
+  host: hostId,
+  group: groupName,
+  class: name,
+  arch: v.picklist(['amd64', 'arm64']),
+  signKey: publicKeyHex,
+  sealKey: publicKeyHex,
+  /** Grows with each statement of a host; an older one is refused. */
+  seq: positive,
+  issuedAtMs: atMs,
+});
+export type HostStatement = v.InferOutput<typeof hostStatement>;
+
 export const enrollAnswer = v.strictObject({
   host: hostId,
   group: groupName,
   class: name,
   /** DSSE by the enrolment key: host, group, class, arch, both keys, time of issue. */
   statement: envelope,
+  /** Raw public key that signs statements: kept by the host, which accepts no statement by another one. */
+  enrolmentKey: publicKeyHex,
   /** The newest root.json as text, for hosts whose anchor was given as a digest. */
   root: v.string(),
   rootSha256: sha256Hex,

@@ -1,6 +1,13 @@
 /** What a decision changes. The engine stores exactly this, and then holds exactly this: one function for both. */
 import { must } from '#/protocol/errors.ts';
-import { ATTEMPTS_IN_MEMORY, type Attempt, type Group, type Host, isActive, type Rollout } from './model.ts';
+import {
+  ATTEMPTS_IN_MEMORY,
+  type Attempt,
+  type Group,
+  type Host,
+  isActive,
+  type Rollout,
+} from './model.ts';
 import type { Decision } from './plan.ts';
 
 export interface World {
@@ -24,12 +31,23 @@ export function withAttempt(host: Host, attempt: Attempt): Host {
   return { ...host, attempts };
 }
 
-function withStage(rollout: Rollout, index: number, patch: Partial<Rollout['stages'][number]>): Rollout {
-  const stages = rollout.stages.map((stage) => (stage.index === index ? { ...stage, ...patch } : stage));
+function withStage(
+  rollout: Rollout,
+  index: number,
+  patch: Partial<Rollout['stages'][number]>,
+): Rollout {
+  const stages = rollout.stages.map((stage) =>
+    stage.index === index ? { ...stage, ...patch } : stage,
+  );
   return { ...rollout, stages };
 }
 
-function rolloutChange(group: Group, rollout: Rollout, decision: Decision, now: number): Change | null {
+function rolloutChange(
+  group: Group,
+  rollout: Rollout,
+  decision: Decision,
+  now: number,
+): Change | null {
   const only = (next: Rollout): Change => ({ group: null, rollout: next, hosts: [], attempts: [] });
   switch (decision.kind) {
     case 'open-stage':
@@ -43,7 +61,10 @@ function rolloutChange(group: Group, rollout: Rollout, decision: Decision, now: 
         words: decision.words,
       });
     case 'soak':
-      return only({ ...withStage(rollout, decision.stage, { state: 'soaking' }), words: decision.words });
+      return only({
+        ...withStage(rollout, decision.stage, { state: 'soaking' }),
+        words: decision.words,
+      });
     case 'pass-stage':
       return only({
         ...withStage(rollout, decision.stage, { state: 'passed', passedAtMs: now }),
@@ -99,7 +120,12 @@ export function changeOf(world: World, decision: Decision, now: number): Change 
     const host = world.hosts.get(decision.host);
     const attempt = host?.attempts.find((other) => other.n === decision.n);
     must(host !== undefined && attempt?.outcome === 'open', 'R3: only an open lease is withdrawn');
-    const ended: Attempt = { ...attempt, outcome: 'withdrawn', endedAtMs: now, message: decision.words };
+    const ended: Attempt = {
+      ...attempt,
+      outcome: 'withdrawn',
+      endedAtMs: now,
+      message: decision.words,
+    };
     return { group: null, rollout: null, hosts: [withAttempt(host, ended)], attempts: [ended] };
   }
   const { rollout } = world;
@@ -112,7 +138,11 @@ export function changeOf(world: World, decision: Decision, now: number): Change 
 /** The world after a change. */
 export function applied(world: World, change: Change): World {
   if (change.hosts.length === 0)
-    return { ...world, group: change.group ?? world.group, rollout: change.rollout ?? world.rollout };
+    return {
+      ...world,
+      group: change.group ?? world.group,
+      rollout: change.rollout ?? world.rollout,
+    };
   const hosts = new Map(world.hosts);
   for (const host of change.hosts) hosts.set(host.id, host);
   return { group: change.group ?? world.group, rollout: change.rollout ?? world.rollout, hosts };

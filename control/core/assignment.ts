@@ -37,7 +37,8 @@ export function assignmentOf(scene: Scene, host: Host): Omit<Assignment, 'genera
 function whyOf(scene: Scene, host: Host, isStopped: boolean): string {
   const desired = desiredOf(scene, host);
   const attempt = openAttempt(host);
-  if (isStopped) return `rollout ${scene.rollout?.id ?? ''} is halted: ${scene.rollout?.words ?? ''}`;
+  if (isStopped)
+    return `rollout ${scene.rollout?.id ?? ''} is halted: ${scene.rollout?.words ?? ''}`;
   if (desired.blocked !== null) return desired.blocked;
   if (desired.isReached && attempt === null)
     return `runs ${versionOf(scene, host.running)}, as it should`;

@@ -3,7 +3,15 @@
  * the trace, so that `why` and the planner can never disagree. docs/specs/rollout.md, precedence.
  */
 import type { ArtifactId, RolloutId } from '#/protocol/ids.ts';
-import { type Attempt, type Host, isActive, isOnline, openAttempt, type Pin, type Scene } from './model.ts';
+import {
+  type Attempt,
+  type Host,
+  isActive,
+  isOnline,
+  openAttempt,
+  type Pin,
+  type Scene,
+} from './model.ts';
 import { openStageOf } from './stage.ts';
 
 export interface Step {
@@ -48,9 +56,17 @@ function stopOf(scene: Scene, host: Host): Step {
   if (host.quarantine !== null)
     return { rule, applies: true, words: `quarantined: ${host.quarantine.reason}` };
   if (fleetHalt !== null)
-    return { rule, applies: true, words: `the fleet is halted by ${fleetHalt.actor}: ${fleetHalt.reason}` };
+    return {
+      rule,
+      applies: true,
+      words: `the fleet is halted by ${fleetHalt.actor}: ${fleetHalt.reason}`,
+    };
   if (groupHalt !== null)
-    return { rule, applies: true, words: `the group is halted by ${groupHalt.actor}: ${groupHalt.reason}` };
+    return {
+      rule,
+      applies: true,
+      words: `the group is halted by ${groupHalt.actor}: ${groupHalt.reason}`,
+    };
   if (host.hold !== null)
     return { rule, applies: true, words: `held by ${host.hold.actor}: ${host.hold.reason}` };
   return { rule, applies: false, words: 'no halt, no hold, no quarantine' };
@@ -104,19 +120,37 @@ function targetOf(scene: Scene, host: Host, steps: Step[]): Target | null {
     return null;
   }
   if (group.current === null) {
-    steps.push({ rule: 'current', applies: false, words: 'no rollout of its group has completed yet' });
+    steps.push({
+      rule: 'current',
+      applies: false,
+      words: 'no rollout of its group has completed yet',
+    });
     return null;
   }
   // After an abort without revert hosts stay where they are: only hosts that run nothing are brought to the current version.
   const isLeftBehind =
     rollout !== null && rollout.state === 'aborted' && host.running === rollout.artifactId;
   if (isLeftBehind) {
-    steps.push({ rule: 'current', applies: false, words: `stays on the version of the aborted rollout ${rollout.id}` });
+    steps.push({
+      rule: 'current',
+      applies: false,
+      words: `stays on the version of the aborted rollout ${rollout.id}`,
+    });
     return null;
   }
   const version = versionOf(scene, group.current);
-  steps.push({ rule: 'current', applies: true, words: `the group's current version is ${version}` });
-  return { artifactId: group.current, rolloutId: null, stage: null, pin: group.pin, source: 'current' };
+  steps.push({
+    rule: 'current',
+    applies: true,
+    words: `the group's current version is ${version}`,
+  });
+  return {
+    artifactId: group.current,
+    rolloutId: null,
+    stage: null,
+    pin: group.pin,
+    source: 'current',
+  };
 }
 
 /** The last attempts of a version that still count against it. */

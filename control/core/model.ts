@@ -36,6 +36,8 @@ export interface Group {
   readonly rollout: RolloutPolicy;
   readonly poll: PollPolicy;
   readonly revision: number;
+  /** Grows with every change that all hosts of the group should hear of. */
+  readonly generation: number;
   readonly createdAtMs: number;
   readonly pin: Pin | null;
   /** Grows with each pin of the group or of one of its hosts. */
@@ -101,7 +103,10 @@ export interface Host {
   readonly enrolledAtMs: number;
   readonly agentVersion: string;
   readonly facts: Readonly<Record<string, string | number | boolean>>;
-  /** Generation of the assignment; grows with each change of it. */
+  /**
+   * Grows with each change of the assignment of this host alone. What a host is told is the sum of the generations of fleet,
+   * group and host, so that a halt of 100,000 hosts is one write.
+   */
   readonly generation: number;
   readonly rollbackGeneration: number;
   readonly hold: Mark | null;
@@ -212,7 +217,13 @@ export function isOnline(host: Host, now: number, offlineAfterMs: number): boole
   return host.lastSeenAtMs !== null && now - host.lastSeenAtMs <= offlineAfterMs;
 }
 
-const afterSwitch: readonly AttemptPhase[] = ['arming', 'switching', 'trial', 'committing', 'rolling-back'];
+const afterSwitch: readonly AttemptPhase[] = [
+  'arming',
+  'switching',
+  'trial',
+  'committing',
+  'rolling-back',
+];
 /** True from the phase on in which the host's running version is being changed. */
 export function isPastSwitch(phase: AttemptPhase): boolean {
   return afterSwitch.includes(phase);

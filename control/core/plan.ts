@@ -25,8 +25,18 @@ export type Decision =
       readonly canaries: readonly HostId[];
       readonly words: string;
     }
-  | { readonly kind: 'soak'; readonly rolloutId: RolloutId; readonly stage: number; readonly words: string }
-  | { readonly kind: 'pass-stage'; readonly rolloutId: RolloutId; readonly stage: number; readonly words: string }
+  | {
+      readonly kind: 'soak';
+      readonly rolloutId: RolloutId;
+      readonly stage: number;
+      readonly words: string;
+    }
+  | {
+      readonly kind: 'pass-stage';
+      readonly rolloutId: RolloutId;
+      readonly stage: number;
+      readonly words: string;
+    }
   | { readonly kind: 'complete'; readonly rolloutId: RolloutId; readonly words: string }
   | { readonly kind: 'halt-rollout'; readonly rolloutId: RolloutId; readonly words: string }
   | { readonly kind: 'pause-rollout'; readonly rolloutId: RolloutId; readonly words: string }
@@ -40,7 +50,12 @@ export type Decision =
       readonly retryGeneration: number;
       readonly words: string;
     }
-  | { readonly kind: 'withdraw'; readonly host: HostId; readonly n: number; readonly words: string };
+  | {
+      readonly kind: 'withdraw';
+      readonly host: HostId;
+      readonly n: number;
+      readonly words: string;
+    };
 
 /** Offers that one call makes at most; the rest follows at the next call. */
 const MAX_OFFERS = 500;
@@ -69,7 +84,8 @@ function withdrawals(scene: Scene): Decision[] {
     const still = target !== null && target.artifactId === attempt.artifactId;
     const isOurs = still && (target.rolloutId === attempt.rolloutId || attempt.rolloutId === null);
     // The rollout may have completed while its last offers were out: they stand, the target is the same version.
-    const isDone = still && scene.rollout?.id === attempt.rolloutId && scene.rollout?.state === 'done';
+    const isDone =
+      still && scene.rollout?.id === attempt.rolloutId && scene.rollout?.state === 'done';
     const words =
       host.quarantine !== null
         ? `quarantined: ${host.quarantine.reason}`
@@ -81,7 +97,12 @@ function withdrawals(scene: Scene): Decision[] {
               ? null
               : 'it is no longer what the host should run';
     if (words !== null)
-      result.push({ kind: 'withdraw', host: host.id, n: attempt.n, words: `offer of ${versionOf(scene, attempt.artifactId)} taken back: ${words}` });
+      result.push({
+        kind: 'withdraw',
+        host: host.id,
+        n: attempt.n,
+        words: `offer of ${versionOf(scene, attempt.artifactId)} taken back: ${words}`,
+      });
   }
   return result;
 }
@@ -94,12 +115,25 @@ function isRevoked(scene: Scene, id: ArtifactId): boolean {
 function advance(scene: Scene, rollout: Rollout): Decision[] {
   const rolloutId = rollout.id;
   if (isRevoked(scene, rollout.artifactId))
-    return [{ kind: 'halt-rollout', rolloutId, words: `${versionOf(scene, rollout.artifactId)} was revoked` }];
+    return [
+      {
+        kind: 'halt-rollout',
+        rolloutId,
+        words: `${versionOf(scene, rollout.artifactId)} was revoked`,
+      },
+    ];
   const pin = scene.group.pin;
   if (pin?.expiresAtMs != null && scene.now >= pin.expiresAtMs)
-    return [{ kind: 'pause-rollout', rolloutId, words: 'the pin has expired; pin anew with a later expiry' }];
+    return [
+      {
+        kind: 'pause-rollout',
+        rolloutId,
+        words: 'the pin has expired; pin anew with a later expiry',
+      },
+    ];
   const stage = rollout.stages.findLast((s) => s.openedAtMs !== null) ?? null;
-  if (stage === null || stage.state === 'passed') return openNext(scene, rollout, (stage?.index ?? -1) + 1);
+  if (stage === null || stage.state === 'passed')
+    return openNext(scene, rollout, (stage?.index ?? -1) + 1);
   const isLast = stage.index === rollout.stages.length - 1;
   const verdict = judge(scene, rollout, stage, rollOf(scene, rollout, stage), isLast);
   switch (verdict.kind) {
@@ -108,7 +142,14 @@ function advance(scene: Scene, rollout: Rollout): Decision[] {
     case 'soak':
       return stage.state === 'soaking'
         ? []
-        : [{ kind: 'soak', rolloutId, stage: stage.index, words: `stage ${stage.name}: ${verdict.words}` }];
+        : [
+            {
+              kind: 'soak',
+              rolloutId,
+              stage: stage.index,
+              words: `stage ${stage.name}: ${verdict.words}`,
+            },
+          ];
     case 'wait':
       return inconclusive(scene, rollout, stage, verdict.words);
     case 'pass': {
@@ -129,7 +170,8 @@ function advance(scene: Scene, rollout: Rollout): Decision[] {
 
 function inconclusive(scene: Scene, rollout: Rollout, stage: Stage, words: string): Decision[] {
   const limitMs = rollout.policy.stageDeadlineSeconds * 1000;
-  if (limitMs === 0 || stage.openedAtMs === null || scene.now - stage.openedAtMs < limitMs) return [];
+  if (limitMs === 0 || stage.openedAtMs === null || scene.now - stage.openedAtMs < limitMs)
+    return [];
   // An operator who resumed has decided to go on waiting: the deadline counts anew from there.
   if (scene.now - rollout.acceptedAtMs < limitMs) return [];
   const text = `stage ${stage.name} is inconclusive after its deadline: ${words}`;
@@ -137,7 +179,11 @@ function inconclusive(scene: Scene, rollout: Rollout, stage: Stage, words: strin
 }
 
 /** What the stage still waits for. Hosts that rules keep from being offered do not hold it up. */
-export function rollOf(scene: Scene, rollout: Rollout, stage: Stage): ReturnType<typeof callTheRoll> {
+export function rollOf(
+  scene: Scene,
+  rollout: Rollout,
+  stage: Stage,
+): ReturnType<typeof callTheRoll> {
   return callTheRoll(scene, rollout, stage, (host) => {
     const desired = desiredOf(scene, host);
     return desired.target?.rolloutId === rollout.id && desired.blocked === null;
@@ -155,14 +201,19 @@ function openNext(scene: Scene, rollout: Rollout, index: number): Decision[] {
     const canaries = pickCanaries(scene, rollout, order);
     if (canaries.length === 0) return [];
     const words = `stage ${stage.name} opened with ${canaries.length} of ${order.length} hosts`;
-    return [{ kind: 'open-stage', rolloutId: rollout.id, stage: index, threshold: null, canaries, words }];
+    return [
+      { kind: 'open-stage', rolloutId: rollout.id, stage: index, threshold: null, canaries, words },
+    ];
   }
   const size = Math.ceil((order.length * stage.percent) / 100);
   const last = order[size - 1];
   // 1 for the whole group, so that hosts that join later belong to it too.
-  const threshold = stage.percent >= 100 || last === undefined ? 1 : scene.bucket(rollout.id, last.id);
+  const threshold =
+    stage.percent >= 100 || last === undefined ? 1 : scene.bucket(rollout.id, last.id);
   const words = `stage ${stage.name} opened with ${size} of ${order.length} hosts`;
-  return [{ kind: 'open-stage', rolloutId: rollout.id, stage: index, threshold, canaries: [], words }];
+  return [
+    { kind: 'open-stage', rolloutId: rollout.id, stage: index, threshold, canaries: [], words },
+  ];
 }
 
 /** Canary labels first, then hosts that can take part now, then by bucket. */
@@ -170,7 +221,9 @@ function pickCanaries(scene: Scene, rollout: Rollout, order: readonly Host[]): H
   const rank = (host: Host): number => {
     const isLabelled = rollout.policy.canarySelector !== '' && scene.isCanary(rollout, host);
     const isAble =
-      isOnline(host, scene.now, scene.offlineAfterMs) && host.hold === null && host.quarantine === null;
+      isOnline(host, scene.now, scene.offlineAfterMs) &&
+      host.hold === null &&
+      host.quarantine === null;
     return (isLabelled ? 0 : 2) + (isAble ? 0 : 1);
   };
   return [...order]
@@ -199,7 +252,8 @@ function offers(scene: Scene): Decision[] {
 function offerTo(scene: Scene, host: Host, target: Target): Decision {
   const { artifactId } = target;
   const before = host.attempts.findLast((attempt) => attempt.artifactId === artifactId);
-  const isAgain = before !== undefined && before.outcome !== 'confirmed' && before.outcome !== 'withdrawn';
+  const isAgain =
+    before !== undefined && before.outcome !== 'confirmed' && before.outcome !== 'withdrawn';
   const last = host.retries[artifactId] ?? 0;
   return {
     kind: 'offer',

@@ -2,10 +2,23 @@
  * What a report changes: counted once, ordered by the host's own sequence, never back to an older state (F57, F77). Clones and
  * rewinds are seen here too (F62, F63, F75, E11).
  */
-import { attemptPhases, type AttemptPhase, type ReportDocument, type ReportEvent, terminalPhases } from '#/protocol/documents.ts';
+import {
+  attemptPhases,
+  type AttemptPhase,
+  type ReportDocument,
+  type ReportEvent,
+  terminalPhases,
+} from '#/protocol/documents.ts';
 import { type ErrorCode, errors, Problem } from '#/protocol/errors.ts';
 import { withAttempt } from './apply.ts';
-import { type Attempt, BOOTS_REMEMBERED, type Host, isPastSwitch, openAttempt, type Outcome } from './model.ts';
+import {
+  type Attempt,
+  BOOTS_REMEMBERED,
+  type Host,
+  isPastSwitch,
+  openAttempt,
+  type Outcome,
+} from './model.ts';
 
 /** Sequence conflicts that are taken for a restored snapshot before they are taken for a clone. */
 export const REWINDS_ALLOWED = 3;
@@ -26,7 +39,10 @@ function kindOf(code: string | null): string | null {
 }
 
 /** What a terminal phase means. `confirmed` alone is success; null: not terminal. */
-export function outcomeOf(phase: AttemptPhase, code: string | null): Exclude<Outcome, 'open'> | null {
+export function outcomeOf(
+  phase: AttemptPhase,
+  code: string | null,
+): Exclude<Outcome, 'open'> | null {
   if (!(terminalPhases as readonly AttemptPhase[]).includes(phase)) return null;
   if (phase === 'confirmed') return 'confirmed';
   if (phase !== 'aborted') return 'failed';
@@ -41,7 +57,12 @@ export type SequenceVerdict = 'new' | 'late' | 'repeated' | 'rewound' | 'forked'
  * How a report stands to what was received. `stored` is the digest under which this sequence number was received before,
  * null if it was not.
  */
-export function sequenceVerdict(host: Host, report: Pick<ReportDocument, 'seq' | 'bootId'>, digest: string, stored: string | null): SequenceVerdict {
+export function sequenceVerdict(
+  host: Host,
+  report: Pick<ReportDocument, 'seq' | 'bootId'>,
+  digest: string,
+  stored: string | null,
+): SequenceVerdict {
   if (stored !== null && stored === digest) return 'repeated';
   if (report.seq > host.seq) return host.pastBoots.includes(report.bootId) ? 'forked' : 'new';
   // A number that was never received is a report that came late, unless it speaks of a boot that we never heard of.
@@ -154,7 +175,11 @@ export function applyReport(
 }
 
 /** Throws what the host is told when its report cannot be taken. */
-export function refuseSequence(host: Host, report: Pick<ReportDocument, 'seq'>, verdict: 'rewound' | 'forked'): never {
+export function refuseSequence(
+  host: Host,
+  report: Pick<ReportDocument, 'seq'>,
+  verdict: 'rewound' | 'forked',
+): never {
   if (verdict === 'forked')
     throw new Problem('E_FORKED', `two machines report as ${host.id}; enrol the clone anew`);
   throw new Problem(

@@ -24,7 +24,11 @@ export function openStageOf(scene: Scene, rollout: Rollout, host: Host): Stage |
 }
 
 /** Past the switch and past the deadline without a result: counts as failed until a result arrives (rule 2). */
-export function isOverdue(attempt: Attempt, rollout: Pick<Rollout, 'policy'>, now: number): boolean {
+export function isOverdue(
+  attempt: Attempt,
+  rollout: Pick<Rollout, 'policy'>,
+  now: number,
+): boolean {
   return (
     attempt.outcome === 'open' &&
     attempt.switchedAtMs !== null &&
@@ -161,7 +165,13 @@ export function stopWords(rollout: Rollout, all: Tally, stage: Tally): string | 
 }
 
 /** Rules 3 and 4 for the newest open stage. Overdue results make this depend on `scene.now`. */
-export function judge(scene: Scene, rollout: Rollout, stage: Stage, roll: Roll, isLast: boolean): Verdict {
+export function judge(
+  scene: Scene,
+  rollout: Rollout,
+  stage: Stage,
+  roll: Roll,
+  isLast: boolean,
+): Verdict {
   const { policy } = rollout;
   const all = tally(scene, rollout, null);
   const own = tally(scene, rollout, stage.index);
@@ -179,13 +189,16 @@ export function judge(scene: Scene, rollout: Rollout, stage: Stage, roll: Roll, 
     (enough || roll.onTarget.length > 0) &&
     all.results + roll.onTarget.length > 0 &&
     all.failures <= limit * Math.max(1, all.results);
-  if (!byBound && !byCount) return { kind: 'wait', words: waitWords(roll, all, policy.minSample, isQuiet) };
+  if (!byBound && !byCount)
+    return { kind: 'wait', words: waitWords(roll, all, policy.minSample, isQuiet) };
   const soakUntilMs =
     all.lastConfirmMs === null ? scene.now : all.lastConfirmMs + policy.soakSeconds * 1000;
-  const proof = byBound && isBounded
-    ? `${all.failures} of ${all.results} failed: the rate is surely below ${policy.maxFailurePercent} %`
-    : `${all.failures} of ${all.results} failed (too few to prove ${policy.maxFailurePercent} %: that takes ${sampleNeeded(limit)} without a failure)`;
-  if (scene.now < soakUntilMs) return { kind: 'soak', untilMs: soakUntilMs, words: `${proof}; quiet time runs` };
+  const proof =
+    byBound && isBounded
+      ? `${all.failures} of ${all.results} failed: the rate is surely below ${policy.maxFailurePercent} %`
+      : `${all.failures} of ${all.results} failed (too few to prove ${policy.maxFailurePercent} %: that takes ${sampleNeeded(limit)} without a failure)`;
+  if (scene.now < soakUntilMs)
+    return { kind: 'soak', untilMs: soakUntilMs, words: `${proof}; quiet time runs` };
   return { kind: 'pass', words: proof };
 }
 

@@ -80,7 +80,12 @@ export interface StoreWriter {
   reportDigest(host: HostId, seq: number): Promise<string | null>;
   addReport(report: StoredReport): Promise<void>;
   /** Stores the events that are new, and gives those back, in their order (F77). */
-  addNewEvents(host: HostId, seq: number, events: readonly ReportEvent[], atMs: number): Promise<readonly ReportEvent[]>;
+  addNewEvents(
+    host: HostId,
+    seq: number,
+    events: readonly ReportEvent[],
+    atMs: number,
+  ): Promise<readonly ReportEvent[]>;
   /** Appends and gives the entry its id: one more than the last. */
   audit(entry: Omit<AuditEntry, 'id'>): Promise<AuditEntry>;
   putTrustFile(path: string, content: string): Promise<void>;
@@ -98,13 +103,21 @@ export interface Store {
   /** Last-seen times, in one transaction. Losing them is harmless. */
   saveSeen(seen: ReadonlyMap<HostId, number>): Promise<void>;
   rollout(id: RolloutId): Promise<Rollout | null>;
-  rollouts(filter: { group?: string; state?: string }, before: string | null, limit: number): Promise<Page<Rollout>>;
+  rollouts(
+    filter: { group?: string; state?: string },
+    before: string | null,
+    limit: number,
+  ): Promise<Page<Rollout>>;
   decisions(rollout: RolloutId, after: number, limit: number): Promise<readonly DecisionView[]>;
   lastDecisions(rollout: RolloutId, limit: number): Promise<readonly DecisionView[]>;
   attempts(host: HostId, limit: number): Promise<readonly Attempt[]>;
   /** Attempts of a rollout, for one that is no longer in memory. */
   attemptsOf(rollout: RolloutId): Promise<readonly Attempt[]>;
-  events(host: HostId, before: { seq: number; ordinal: number } | null, limit: number): Promise<readonly StoredEvent[]>;
+  events(
+    host: HostId,
+    before: { seq: number; ordinal: number } | null,
+    limit: number,
+  ): Promise<readonly StoredEvent[]>;
   report(host: HostId, seq: number): Promise<StoredReport | null>;
   auditAfter(after: number, limit: number, subject: string | null): Promise<readonly AuditEntry[]>;
   joinTokens(): Promise<readonly JoinToken[]>;
@@ -116,4 +129,3 @@ export interface Store {
   check(): Promise<void>;
   close(): Promise<void>;
 }
-

@@ -10,6 +10,7 @@ export interface Tables {
     rollout_policy: string;
     poll_policy: string;
     revision: number;
+    generation: number;
     created_at_ms: number;
     pin_seq: number;
     current_artifact: string | null;

@@ -21,7 +21,12 @@ function openDatabase(path: string): DatabaseSync {
   const db = new DatabaseSync(path, { timeout: BUSY_TIMEOUT_MS });
   // journal_mode persists in the file; the others belong to the connection. FULL: a commit is on disk when it returns.
   db.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;');
-  const expected = { journal_mode: 'wal', synchronous: 2, foreign_keys: 1, busy_timeout: BUSY_TIMEOUT_MS };
+  const expected = {
+    journal_mode: 'wal',
+    synchronous: 2,
+    foreign_keys: 1,
+    busy_timeout: BUSY_TIMEOUT_MS,
+  };
   for (const [name, value] of Object.entries(expected)) {
     const row = db.prepare(`PRAGMA ${name}`).get() ?? {};
     const found = Object.values(row)[0];

@@ -6,7 +6,16 @@ import { Problem } from '#/protocol/errors.ts';
 import type { AuditEntry } from '#/protocol/operator-plane.ts';
 import type { DecisionView } from '#/protocol/rollout.ts';
 import type { ApiToken, FleetRows, Store } from './port.ts';
-import { attemptOf, eventOf, groupOf, hostOf, joinTokenOf, pinOf, releaseOf, rolloutOf } from './rows.ts';
+import {
+  attemptOf,
+  eventOf,
+  groupOf,
+  hostOf,
+  joinTokenOf,
+  pinOf,
+  releaseOf,
+  rolloutOf,
+} from './rows.ts';
 import type { Tables } from './schema.ts';
 import { createWriter } from './writer.ts';
 
@@ -64,7 +73,12 @@ async function loadPins(db: Db): Promise<{ groups: Map<string, Pin>; hosts: Map<
 
 async function loadHosts(db: Db, pins: ReadonlyMap<string, Pin>): Promise<readonly Host[]> {
   const attempts = new Map<string, Attempt[]>();
-  for (const row of await db.selectFrom('attempts').selectAll().orderBy('host_id').orderBy('n').execute()) {
+  for (const row of await db
+    .selectFrom('attempts')
+    .selectAll()
+    .orderBy('host_id')
+    .orderBy('n')
+    .execute()) {
     const list = attempts.get(row.host_id) ?? [];
     list.push(attemptOf(row));
     if (list.length > ATTEMPTS_IN_MEMORY) list.shift();
@@ -127,10 +141,16 @@ async function load(db: Db): Promise<FleetRows> {
   };
 }
 
-function rolloutReads(db: Db): Pick<Store, 'rollout' | 'rollouts' | 'decisions' | 'lastDecisions' | 'attempts' | 'attemptsOf'> {
+function rolloutReads(
+  db: Db,
+): Pick<Store, 'rollout' | 'rollouts' | 'decisions' | 'lastDecisions' | 'attempts' | 'attemptsOf'> {
   return {
     async rollout(id) {
-      const row = await db.selectFrom('rollouts').selectAll().where('id', '=', id).executeTakeFirst();
+      const row = await db
+        .selectFrom('rollouts')
+        .selectAll()
+        .where('id', '=', id)
+        .executeTakeFirst();
       return row === undefined ? null : rolloutOf(row);
     },
     async rollouts(filter, before, limit) {

@@ -2,7 +2,15 @@
 import type { Transaction } from 'kysely';
 import type { AuditEntry } from '#/protocol/operator-plane.ts';
 import type { StoreWriter } from './port.ts';
-import { attemptRow, groupRow, hostRow, joinTokenOf, pinRow, releaseRow, rolloutRow } from './rows.ts';
+import {
+  attemptRow,
+  groupRow,
+  hostRow,
+  joinTokenOf,
+  pinRow,
+  releaseRow,
+  rolloutRow,
+} from './rows.ts';
 import type { Tables } from './schema.ts';
 
 async function nextId(tx: Transaction<Tables>, table: 'audit' | 'decisions'): Promise<number> {
@@ -15,7 +23,17 @@ async function nextId(tx: Transaction<Tables>, table: 'audit' | 'decisions'): Pr
 
 function fleetWriter(
   tx: Transaction<Tables>,
-): Pick<StoreWriter, 'setMeta' | 'putGroup' | 'deleteGroup' | 'putRelease' | 'putHost' | 'deleteHost' | 'putHalt' | 'deleteHalt'> {
+): Pick<
+  StoreWriter,
+  | 'setMeta'
+  | 'putGroup'
+  | 'deleteGroup'
+  | 'putRelease'
+  | 'putHost'
+  | 'deleteHost'
+  | 'putHalt'
+  | 'deleteHalt'
+> {
   return {
     async setMeta(name, value) {
       await tx
@@ -119,7 +137,10 @@ function rolloutWriter(
 
 function tokenWriter(
   tx: Transaction<Tables>,
-): Pick<StoreWriter, 'addJoinToken' | 'joinTokenByHash' | 'markJoinTokenUsed' | 'deleteJoinToken' | 'putApiToken'> {
+): Pick<
+  StoreWriter,
+  'addJoinToken' | 'joinTokenByHash' | 'markJoinTokenUsed' | 'deleteJoinToken' | 'putApiToken'
+> {
   return {
     async addJoinToken(token) {
       await tx

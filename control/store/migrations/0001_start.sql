@@ -13,6 +13,7 @@ CREATE TABLE fleet_groups (
   rollout_policy TEXT NOT NULL,
   poll_policy TEXT NOT NULL,
   revision BIGINT NOT NULL,
+  generation BIGINT NOT NULL,
   created_at_ms BIGINT NOT NULL,
   pin_seq BIGINT NOT NULL,
   current_artifact TEXT

@@ -1,0 +1,12 @@
+/** Verification of an uploaded bundle, as the CLI does it too. Signatures are checked at admission, against the policy. */
+import { openBundle } from '#/control/cli/bundle/read.ts';
+import { verifyBundle } from '#/control/cli/bundle/verify.ts';
+import type { VerifyBundle } from './http/handler.ts';
+
+/** Every member, chunk and file digest of the bundle at `path`. @throws E_CHUNK, E_HASH, E_SCHEMA, E_LENGTH … */
+export const checkBundle: VerifyBundle = async (path) => {
+  const { artifactId } = await verifyBundle(path, null);
+  await using bundle = await openBundle(path, null);
+  const { manifestBytes, envelope, fileBytes } = bundle;
+  return { artifactId, manifestBytes, envelope, fileBytes };
+};

@@ -1,0 +1,169 @@
+/** Pins: the change, its signed document, its rollout and its audit entry are one transaction. */
+import type { Group, Host, Pin, Release, Rollout } from '#/control/core/model.ts';
+import { clearHostDesired, setDesired, setHostDesired } from '#/control/trust/targets.ts';
+import type { DesiredDocument } from '#/protocol/documents.ts';
+import { Problem } from '#/protocol/errors.ts';
+import type { GroupName, HostId } from '#/protocol/ids.ts';
+import type { PinRequest } from '#/protocol/pin.ts';
+import { type Desk, refOf, repositoryOf } from './desk.ts';
+import type { Draft } from './draft.ts';
+import { endRollout, startRollout } from './rollouts.ts';
+
+function pinnable(draft: Draft, request: PinRequest, now: number): Release {
+  const release = draft.release(request.artifactId);
+  if (release.revoked !== null)
+    throw new Problem('E_REVOKED', `${release.version} was revoked: ${release.revoked.reason}`);
+  if (request.expiresAtMs !== undefined && request.expiresAtMs <= now)
+    throw new Problem('E_USAGE', 'the pin would be expired at once');
+  return release;
+}
+
+function documentOf(
+  pin: Pin,
+  release: Release,
+  request: PinRequest,
+  previous: Release | null,
+): DesiredDocument {
+  return {
+    schema: 'switchback.desired/1',
+    group: pin.group,
+    ...(pin.host === null ? {} : { host: pin.host }),
+    seq: pin.seq,
+    artifact: refOf(release),
+    ...(previous === null || previous.artifactId === release.artifactId
+      ? {}
+      : { previous: refOf(previous) }),
+    reason: pin.reason,
+    waves: (request.waves ?? []).map((wave) => ({
+      percent: Math.round(wave.percent),
+      notBefore: Math.floor(wave.notBeforeMs / 1000),
+    })),
+    ...(pin.expiresAtMs === null ? {} : { expiresAt: Math.ceil(pin.expiresAtMs / 1000) }),
+  };
+}
+
+function newPin(
+  draft: Draft,
+  group: Group,
+  host: HostId | null,
+  request: PinRequest,
+  actor: string,
+): Pin {
+  return {
+    group: group.name,
+    host,
+    artifactId: request.artifactId,
+    seq: group.pinSeq + 1,
+    reason: request.reason,
+    ticket: request.ticket ?? null,
+    actor,
+    createdAtMs: draft.now,
+    expiresAtMs: request.expiresAtMs ?? null,
+    epoch: draft.fleet.epoch,
+  };
+}
+
+async function record(draft: Draft, pin: Pin, release: Release): Promise<void> {
+  const subject = pin.host === null ? `group/${pin.group}` : `host/${pin.host}`;
+  const { artifactId, seq, reason, ticket, expiresAtMs } = pin;
+  await draft.audit(pin.actor, 'pin', subject, {
+    group: pin.group,
+    artifactId,
+    version: release.version,
+    seq,
+    reason,
+    ticket,
+    expiresAtMs,
+  });
+}
+
+/** Every class that the hosts of the group have must be the one of the release. */
+function refuseOtherClass(draft: Draft, group: Group, release: Release): void {
+  for (const id of draft.fleet.hostsOf.get(group.name) ?? []) {
+    const host = draft.fleet.hosts.get(id);
+    if (host !== undefined && host.class !== release.class)
+      throw new Problem(
+        'E_CLASS',
+        `${release.version} is of class ${release.class}, host ${id} of ${group.name} is of class ${host.class}`,
+      );
+  }
+}
+
+/** Pins a group: a signed document, and a rollout that brings its hosts there. */
+export function pinGroup(
+  desk: Desk,
+  name: GroupName,
+  request: PinRequest,
+  actor: string,
+): Promise<{ pin: Pin; rollout: Rollout }> {
+  return desk.engine.change(async (draft) => {
+    const group = draft.group(name);
+    const release = pinnable(draft, request, draft.now);
+    refuseOtherClass(draft, group, release);
+    const pin = newPin(draft, group, null, request, actor);
+    const previous = group.current === null ? null : draft.release(group.current);
+    const document = documentOf(pin, release, request, previous);
+    await draft.publish(setDesired(repositoryOf(desk, draft), document));
+    await draft.writer.removePin(name, null, draft.now);
+    await draft.addPin(pin);
+    await draft.putGroup({ ...group, pin, pinSeq: pin.seq }, true);
+    const rollout = await startRollout(desk, draft, draft.group(name), pin);
+    await record(draft, pin, release);
+    return { pin, rollout };
+  });
+}
+
+/** Removes the pin of a group: its hosts stay where they are, its rollout ends. The last signed document stays published. */
+export function unpinGroup(desk: Desk, name: GroupName, actor: string): Promise<void> {
+  return desk.engine.change(async (draft) => {
+    const group = draft.group(name);
+    if (group.pin === null) throw new Problem('E_NOT_FOUND', `group ${name} is not pinned`);
+    await endRollout(draft, group, `the pin was removed by ${actor}`);
+    await draft.writer.removePin(name, null, draft.now);
+    await draft.putGroup({ ...group, pin: null }, true);
+    await draft.audit(actor, 'unpin', `group/${name}`, { artifactId: group.pin.artifactId });
+  });
+}
+
+/** Pins one host; this goes before the pin of its group, and starts no rollout. */
+export function pinHost(desk: Desk, id: HostId, request: PinRequest, actor: string): Promise<Pin> {
+  return desk.engine.change(async (draft) => {
+    const host = draft.host(id);
+    const group = draft.group(host.group);
+    const release = pinnable(draft, request, draft.now);
+    if (release.class !== host.class)
+      throw new Problem(
+        'E_CLASS',
+        `${release.version} is of class ${release.class}, the host of class ${host.class}`,
+      );
+    const pin = newPin(draft, group, id, request, actor);
+    const previous =
+      host.running === null ? null : (draft.fleet.releases.get(host.running) ?? null);
+    const document = documentOf(pin, release, request, previous);
+    await draft.publish(setHostDesired(repositoryOf(desk, draft), document));
+    await draft.writer.removePin(group.name, id, draft.now);
+    await draft.addPin(pin);
+    await draft.putGroup({ ...group, pinSeq: pin.seq }, false);
+    await draft.putHost({ ...host, pin });
+    await record(draft, pin, release);
+    return pin;
+  });
+}
+
+/** Takes the pin of one host out of the store and of the signed targets, inside a change that goes on. */
+export async function dropHostPin(desk: Desk, draft: Draft, host: Host): Promise<void> {
+  if (host.pin === null) return;
+  await draft.publish(clearHostDesired(repositoryOf(desk, draft), host.pin.group, host.id));
+  await draft.writer.removePin(host.pin.group, host.id, draft.now);
+}
+
+/** The host follows its group again. */
+export function unpinHost(desk: Desk, id: HostId, actor: string): Promise<void> {
+  return desk.engine.change(async (draft) => {
+    const host = draft.host(id);
+    if (host.pin === null) throw new Problem('E_NOT_FOUND', `host ${id} has no pin of its own`);
+    await dropHostPin(desk, draft, host);
+    await draft.putHost({ ...host, pin: null });
+    await draft.audit(actor, 'unpin', `host/${id}`, { artifactId: host.pin.artifactId });
+  });
+}

@@ -1,0 +1,276 @@
+/** The fleet as operators see it: values of the contract made from values of the core. */
+import { desiredOf, isExpired, versionOf } from '#/control/core/desired.ts';
+import {
+  type Attempt,
+  type Group,
+  type Host,
+  isActive,
+  isOnline,
+  openAttempt,
+  type Pin,
+  type Release,
+  type Rollout,
+  type Scene,
+} from '#/control/core/model.ts';
+import { rollOf } from '#/control/core/plan.ts';
+import { countsOf, judge } from '#/control/core/stage.ts';
+import type { GroupView } from '#/protocol/group.ts';
+import type { HostCondition, HostDetail, HostView, HostWhy } from '#/protocol/host.ts';
+import type { PinView } from '#/protocol/pin.ts';
+import type { ReleaseView } from '#/protocol/release.ts';
+import type { AttemptView, RolloutView, StageView } from '#/protocol/rollout.ts';
+import type { Engine } from './engine.ts';
+import { type Fleet, generationOf, scopeOf } from './fleet.ts';
+
+export function pinView(fleet: Fleet, pin: Pin, now: number): PinView {
+  const release = fleet.releases.get(pin.artifactId);
+  return {
+    group: pin.group,
+    host: pin.host,
+    artifactId: pin.artifactId,
+    version: release?.version ?? pin.artifactId.slice(0, 12),
+    release: release?.release ?? 1,
+    seq: pin.seq,
+    reason: pin.reason,
+    ticket: pin.ticket,
+    actor: pin.actor,
+    createdAtMs: pin.createdAtMs,
+    expiresAtMs: pin.expiresAtMs,
+    isExpired: isExpired(pin, now),
+  };
+}
+
+export function attemptView(fleet: Fleet, attempt: Attempt): AttemptView {
+  const { n, agentAttempt, rolloutId, artifactId, phase, outcome, code, message } = attempt;
+  return {
+    id: `${attempt.host}/${n}`,
+    n,
+    agentAttempt,
+    rolloutId,
+    artifactId,
+    version: versionOf(fleet, artifactId),
+    phase,
+    outcome,
+    code,
+    message,
+    offeredAtMs: attempt.offeredAtMs,
+    endedAtMs: attempt.endedAtMs,
+  };
+}
+
+function conditionOf(
+  scene: Scene,
+  host: Host,
+  isReached: boolean,
+  hasTarget: boolean,
+): HostCondition {
+  if (host.quarantine !== null) return 'quarantined';
+  const last = host.attempts.at(-1);
+  if (host.state === 'needs-attention' || last?.phase === 'needs-attention')
+    return 'needs-attention';
+  if (openAttempt(host) !== null)
+    return isOnline(host, scene.now, scene.offlineAfterMs) ? 'updating' : 'offline';
+  if (!isReached && hasTarget && last?.outcome === 'failed') return 'failed';
+  if (!isOnline(host, scene.now, scene.offlineAfterMs)) return 'offline';
+  if (host.hold !== null) return 'held';
+  if (!hasTarget) return 'unpinned';
+  return isReached ? 'current' : 'behind';
+}
+
+export function hostView(fleet: Fleet, scene: Scene, host: Host): HostView {
+  const desired = desiredOf(scene, host);
+  const attempt = openAttempt(host);
+  const target = desired.target?.artifactId ?? null;
+  const last = desired.steps.at(-1)?.words ?? '';
+  return {
+    id: host.id,
+    group: host.group,
+    labels: host.labels,
+    class: host.class,
+    arch: host.arch,
+    condition: conditionOf(scene, host, desired.isReached, target !== null),
+    state: host.state,
+    healthy: host.healthy,
+    running: host.running,
+    runningVersion: host.running === null ? null : versionOf(fleet, host.running),
+    target,
+    targetVersion: target === null ? null : versionOf(fleet, target),
+    phase: attempt?.phase ?? null,
+    rolloutId: attempt?.rolloutId ?? desired.target?.rolloutId ?? null,
+    isOnline: isOnline(host, scene.now, scene.offlineAfterMs),
+    lastSeenAtMs: host.lastSeenAtMs,
+    hold: host.hold,
+    isPinned: host.pin !== null,
+    generation: generationOf(fleet, scene.group, host),
+    agentVersion: host.agentVersion,
+    why: desired.blocked ?? last,
+  };
+}
+
+export function hostDetail(
+  fleet: Fleet,
+  scene: Scene,
+  host: Host,
+  attempts: readonly Attempt[],
+): HostDetail {
+  return {
+    ...hostView(fleet, scene, host),
+    keyId: host.keyId,
+    enrolledAtMs: host.enrolledAtMs,
+    facts: host.facts,
+    previous: host.previous,
+    bootId: host.bootId,
+    reportSeq: host.seq,
+    pin: host.pin === null ? null : pinView(fleet, host.pin, scene.now),
+    quarantine: host.quarantine,
+    denied: [...host.denied],
+    attempts: attempts.map((attempt) => attemptView(fleet, attempt)),
+  };
+}
+
+/** The decision trace, and what happens next. */
+export function hostWhy(scene: Scene, host: Host, pollSeconds: number): HostWhy {
+  const desired = desiredOf(scene, host);
+  const attempt = openAttempt(host);
+  const version = versionOf(scene, desired.target?.artifactId ?? null);
+  const online = isOnline(host, scene.now, scene.offlineAfterMs);
+  const nextPollMs = host.lastSeenAtMs === null ? null : host.lastSeenAtMs + pollSeconds * 1000;
+  const answer =
+    desired.blocked ??
+    (attempt !== null
+      ? `in an attempt of ${versionOf(scene, attempt.artifactId)}, phase ${attempt.phase}`
+      : desired.isReached
+        ? `runs ${version}, as it should`
+        : desired.target === null
+          ? (desired.steps.at(-1)?.words ?? 'nothing is pinned')
+          : `should run ${version} and will be offered it`);
+  return {
+    host: host.id,
+    answer,
+    target: desired.target?.artifactId ?? null,
+    isOffered: attempt !== null,
+    steps: [...desired.steps],
+    next: nextOf(scene, host, {
+      blocked: desired.blocked,
+      isReached: desired.isReached,
+      online,
+      nextPollMs,
+    }),
+  };
+}
+
+function nextOf(
+  scene: Scene,
+  host: Host,
+  at: { blocked: string | null; isReached: boolean; online: boolean; nextPollMs: number | null },
+): HostWhy['next'] {
+  const attempt = openAttempt(host);
+  if (!at.online) return { words: 'nothing, until the host is heard of again', atMs: null };
+  if (attempt !== null && attempt.phase === 'offered')
+    return { words: 'the host takes the offer at its next poll', atMs: at.nextPollMs };
+  if (attempt !== null)
+    return { words: `the host reports what follows ${attempt.phase}`, atMs: null };
+  if (at.blocked !== null) return { words: `nothing by itself: ${at.blocked}`, atMs: null };
+  const rollout = scene.rollout;
+  if (!at.isReached && isActive(rollout))
+    return { words: `the rollout decides: ${rollout.words}`, atMs: null };
+  if (at.isReached) return { words: 'nothing; it polls', atMs: at.nextPollMs };
+  return { words: 'an offer, when a place in flight is free', atMs: null };
+}
+
+function stageWords(scene: Scene, rollout: Rollout, index: number): string {
+  const stage = rollout.stages[index];
+  if (stage === undefined || stage.openedAtMs === null) return 'not open yet';
+  if (stage.state === 'passed') return 'passed';
+  const { words } = rollout;
+  if (!isActive(rollout)) return words;
+  const isLast = index === rollout.stages.length - 1;
+  return judge(scene, rollout, stage, rollOf(scene, rollout, stage), isLast).words;
+}
+
+export function rolloutView(fleet: Fleet, scene: Scene, rollout: Rollout): RolloutView {
+  const stages: StageView[] = rollout.stages.map((stage) => ({
+    index: stage.index,
+    name: stage.name,
+    percent: stage.percent,
+    state: stage.state,
+    openedAtMs: stage.openedAtMs,
+    passedAtMs: stage.passedAtMs,
+    counts: countsOf(scene, rollout, stage),
+    words: stageWords(scene, rollout, stage.index),
+  }));
+  const { previous } = rollout;
+  return {
+    id: rollout.id,
+    group: rollout.group,
+    artifactId: rollout.artifactId,
+    version: versionOf(fleet, rollout.artifactId),
+    previous:
+      previous === null ? null : { artifactId: previous, version: versionOf(fleet, previous) },
+    state: rollout.state,
+    reason: rollout.reason,
+    words: rollout.words,
+    actor: rollout.actor,
+    policy: rollout.policy,
+    stages,
+    counts: countsOf(scene, rollout, null),
+    startedAtMs: rollout.startedAtMs,
+    endedAtMs: rollout.endedAtMs,
+  };
+}
+
+export function groupView(engine: Engine, group: Group): GroupView {
+  const { fleet } = engine;
+  const scene = engine.scene(group);
+  const rollout = scene.rollout;
+  const target = isActive(rollout) ? rollout.artifactId : group.current;
+  const views = scene.hosts.map((host) => hostView(fleet, scene, host).condition);
+  const { current } = group;
+  return {
+    name: group.name,
+    selector: group.selector,
+    priority: group.priority,
+    description: group.description,
+    rollout: group.rollout,
+    poll: group.poll,
+    revision: group.revision,
+    pin: group.pin === null ? null : pinView(fleet, group.pin, scene.now),
+    current: current === null ? null : { artifactId: current, version: versionOf(fleet, current) },
+    activeRollout: isActive(rollout) ? rollout.id : null,
+    halt: fleet.halts.get(scopeOf(group.name)) ?? null,
+    hosts: {
+      total: scene.hosts.length,
+      onTarget: scene.hosts.filter((host) => target !== null && host.running === target).length,
+      inFlight: scene.hosts.filter((host) => openAttempt(host) !== null).length,
+      failed: views.filter((c) => c === 'failed' || c === 'needs-attention').length,
+      offline: views.filter((c) => c === 'offline').length,
+    },
+    createdAtMs: group.createdAtMs,
+  };
+}
+
+export function releaseView(fleet: Fleet, release: Release): ReleaseView {
+  const groups = [...fleet.groups.values()];
+  const hosts = [...fleet.hosts.values()];
+  const isRunning = (host: Host): boolean => host.running === release.artifactId;
+  return {
+    artifactId: release.artifactId,
+    name: release.name,
+    class: release.class,
+    arch: release.arch,
+    version: release.version,
+    release: release.release,
+    sizeBytes: release.sizeBytes,
+    bundleBytes: release.bundleBytes,
+    state: release.revoked === null ? 'allowed' : 'revoked',
+    revokedReason: release.revoked?.reason ?? null,
+    sources: [...release.sources],
+    signers: [...release.signers],
+    importedAtMs: release.importedAtMs,
+    importedBy: release.importedBy,
+    hostsRunning: hosts.filter(isRunning).length,
+    pinnedBy: groups
+      .filter((group) => group.pin?.artifactId === release.artifactId)
+      .map((group) => group.name),
+  };
+}

@@ -1,0 +1,217 @@
+/** Control as a whole: opens the data directory, starts the engine and serves. Called by main.ts, and by tests. */
+import { randomBytes, randomInt } from 'node:crypto';
+import { once } from 'node:events';
+import { createServer as createHttpServer, type Server } from 'node:http';
+import { createServer as createHttpsServer } from 'node:https';
+import type { AddressInfo } from 'node:net';
+import { getRequestListener } from '@hono/node-server';
+import { pino, type Logger } from 'pino';
+import { Problem } from '#/protocol/errors.ts';
+import {
+  adminTokenPath,
+  createSecretFile,
+  firstTrustFiles,
+  initDataDir,
+  openDataDir,
+} from './data-dir.ts';
+import type { Desk } from './engine/desk.ts';
+import { startEngine, type Engine } from './engine/engine.ts';
+import { createApiToken } from './engine/tokens.ts';
+import { createBearers, createNonces } from './http/credentials.ts';
+import { createEventHub } from './http/events.ts';
+import { createGauge, createRateLimit } from './http/gauge.ts';
+import type { Services, VerifyBundle } from './http/handler.ts';
+import { sweepUploads } from './http/release-handlers.ts';
+import { createApp } from './http/server.ts';
+import { refreshTrust, startClockwork } from './jobs/clockwork.ts';
+import { openSqliteStore } from './store/sqlite.ts';
+
+export interface ControlOptions {
+  readonly dataDir: string;
+  /** 0: a free port. */
+  readonly port: number;
+  readonly host?: string;
+  readonly tls?: { readonly cert: string; readonly key: string };
+  readonly publicUrl?: string;
+  readonly log?: Logger;
+  readonly nowMs?: () => number;
+  /** How often active rollouts are looked at. */
+  readonly tickMs?: number;
+  /** Told of every SQL statement. */
+  readonly onQuery?: (sql: string) => void;
+  /** Requests of one host per ten seconds. */
+  readonly maxHostRequests?: number;
+  readonly maxInFlight?: number;
+  readonly verifyBundle: VerifyBundle;
+}
+
+export interface Control {
+  readonly url: string;
+  readonly port: number;
+  readonly engine: Engine;
+  readonly desk: Desk;
+  /** Answers what is open, stops, closes the store. */
+  stop(): Promise<void>;
+}
+
+export const VERSION = '0.1.0';
+const HEADERS_TIMEOUT_MS = 10_000;
+const KEEP_ALIVE_MS = 65_000;
+const MAX_CONNECTIONS = 20_000;
+const MAX_HEADERS = 100;
+const STOP_TIMEOUT_MS = 10_000;
+
+/**
+ * Makes the data directory: keys, the first signed metadata, the first admin token. Running it again changes nothing and
+ * gives null; otherwise the token of `admin`, which also stands in `admin.token` (0600).
+ */
+export async function initControl(
+  dataDir: string,
+  nowMs: () => number = Date.now,
+): Promise<string | null> {
+  await initDataDir(dataDir);
+  const dir = await openDataDir(dataDir);
+  const store = openSqliteStore({ path: dir.database });
+  try {
+    if ((await store.trustFiles()).size === 0) {
+      const files = await firstTrustFiles(dir, nowMs());
+      await store.write(async (writer) => {
+        for (const file of files)
+          await writer.putTrustFile(file.name, Buffer.from(file.bytes).toString('utf8'));
+        await writer.setMeta('epoch', '1');
+        await writer.audit({
+          atMs: nowMs(),
+          actor: 'control',
+          type: 'init',
+          subject: 'fleet',
+          details: {},
+        });
+      });
+    }
+    const engine = await startEngine({ store, nowMs });
+    if (engine.fleet.apiTokens.size > 0) return null;
+    const desk = { engine, keys: dir.trustKeys, enrolment: dir.enrolment, random: randomBytes };
+    const order = { name: 'admin', role: 'admin' as const, ttlSeconds: null };
+    const { token } = await createApiToken(desk, order, 'init');
+    if (!(await createSecretFile(adminTokenPath(dataDir), `${token}\n`)))
+      throw new Problem(
+        'E_CONFLICT',
+        `${adminTokenPath(dataDir)} exists, but its token does not; remove it`,
+      );
+    return token;
+  } finally {
+    await store.close();
+  }
+}
+
+function createListener(
+  options: ControlOptions,
+  fetch: Parameters<typeof getRequestListener>[0],
+): Server {
+  const limits = {
+    headersTimeout: HEADERS_TIMEOUT_MS,
+    // Bodies have their own deadlines: an upload of 60 GB takes its time.
+    requestTimeout: 0,
+    keepAliveTimeout: KEEP_ALIVE_MS,
+    connectionsCheckingInterval: 2000,
+  };
+  const listener = getRequestListener(fetch, { overrideGlobalObjects: false });
+  const handle = (
+    request: Parameters<typeof listener>[0],
+    response: Parameters<typeof listener>[1],
+  ): void => {
+    void listener(request, response);
+  };
+  const server =
+    options.tls === undefined
+      ? createHttpServer(limits, handle)
+      : createHttpsServer({ ...limits, ...options.tls, minVersion: 'TLSv1.3' }, handle);
+  server.maxConnections = MAX_CONNECTIONS;
+  server.maxHeadersCount = MAX_HEADERS;
+  return server;
+}
+
+async function servicesOf(options: ControlOptions, stopping: AbortSignal): Promise<Services> {
+  const log = options.log ?? pino({ level: 'silent' });
+  const dir = await openDataDir(options.dataDir);
+  await sweepUploads(options.dataDir);
+  const hub = createEventHub();
+  const store = openSqliteStore({
+    path: dir.database,
+    ...(options.onQuery === undefined ? {} : { onQuery: options.onQuery }),
+  });
+  const engine = await startEngine({
+    store,
+    nowMs: options.nowMs ?? Date.now,
+    onAudit: (entries) => hub.publish(entries),
+    onDecision: (group, decision) =>
+      log.info(
+        { component: 'engine', event: 'decision', group, kind: decision.kind },
+        decision.words,
+      ),
+    onPlanFailure: (error) =>
+      log.warn({ err: error }, 'a plan could not be stored; it is made again'),
+  });
+  return {
+    desk: { engine, keys: dir.trustKeys, enrolment: dir.enrolment, random: randomBytes },
+    log,
+    gauge: createGauge(engine, options.maxInFlight),
+    bearers: createBearers(dir.bearerKey),
+    nonces: createNonces(),
+    hub,
+    hostLimit: createRateLimit(options.maxHostRequests ?? 200, 10_000),
+    enrolLimit: createRateLimit(20, 60_000),
+    dataDir: options.dataDir,
+    publicUrl: options.publicUrl ?? null,
+    version: VERSION,
+    verifyBundle: options.verifyBundle,
+    unit: () => randomInt(2 ** 32) / 2 ** 32,
+    stopping,
+  };
+}
+
+/** Serves a directory that `initControl` made. Resolves once it listens. */
+export async function startControl(options: ControlOptions): Promise<Control> {
+  const stopping = new AbortController();
+  const services = await servicesOf(options, stopping.signal);
+  const { desk, log, gauge } = services;
+  await refreshTrust(desk);
+  const app = createApp(services);
+  const server = createListener(options, (request, env) => app.fetch(request, env as never));
+  server.listen({ port: options.port, host: options.host ?? '127.0.0.1' });
+  await once(server, 'listening');
+  const clockwork = startClockwork({
+    desk,
+    gauge,
+    log,
+    ...(options.tickMs === undefined ? {} : { tickMs: options.tickMs }),
+  });
+  const { port, address, family } = server.address() as AddressInfo;
+  const name = family === 'IPv6' ? `[${address}]` : address;
+  const url = `${options.tls === undefined ? 'http' : 'https'}://${name}:${port}`;
+  log.info(
+    { component: 'control', event: 'listening', url, dataDir: options.dataDir },
+    `listening on ${url}`,
+  );
+  return {
+    url,
+    port,
+    engine: desk.engine,
+    desk,
+    stop: async () => {
+      stopping.abort();
+      const closed = new Promise<void>((resolve) => {
+        server.close(() => resolve());
+      });
+      server.closeIdleConnections();
+      // Answers that are still open get their time; then the connections end.
+      const timer = setTimeout(() => server.closeAllConnections(), STOP_TIMEOUT_MS);
+      await closed;
+      clearTimeout(timer);
+      await clockwork.stop();
+      await desk.engine.settled();
+      gauge.stop();
+      await desk.engine.store.close();
+    },
+  };
+}
