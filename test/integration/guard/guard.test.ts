@@ -178,6 +178,19 @@ describe('guard: nothing to do', () => {
     expect([live(), calls()]).toEqual([NEW, '']);
   });
 
+  it('no trial and an agent that hangs: it is ended, so that it is started again, and nothing else is touched', async () => {
+    await onTrial();
+    unlinkSync(join(state, 'ticket'));
+    const agent = await holdLock();
+    watched(LOST_MS - 10_000);
+    await guard();
+    expect(agent.exitCode ?? agent.signalCode).toBeNull();
+    watched(LOST_MS);
+    expect((await guard()).code).toBe(0);
+    await exited(agent);
+    expect([agent.signalCode, live(), calls()]).toEqual(['SIGKILL', NEW, '']);
+  });
+
   it('a trial within its deadline whose agent was alive a moment ago', async () => {
     await onTrial();
     watched(LOST_MS - 5_000);
