@@ -297,7 +297,7 @@ export function explore(scenario: Scenario, machine: Machine, maxStates = 2_000_
       for (const action of actions(node.world, machine)) {
         name = action.name;
         edges += 1;
-        const from = node.world.agent?.mem.at;
+        const from = (node.world.agent?.mem ?? node.world.disk.journal)?.at;
         const to = action.next.agent?.mem.at;
         if (to !== undefined) visited.add(to);
         if (from !== undefined && to !== undefined && from !== to) moves.add(`${from}>${to}`);
