@@ -168,6 +168,8 @@ export function unitStarter(options: ActivatorOptions): Starter {
           before,
         }),
       );
+      // Of a unit of which nothing tells its version it is only known that it has to be started anew.
+      if (found.includes('unknown')) return 'mixed';
       return single(found.filter((one) => one !== null));
     },
   };
