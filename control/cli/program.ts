@@ -4,10 +4,12 @@ import { addCompletionCommand } from '#/control/cli/commands/completion.ts';
 import { addFleetCommands } from '#/control/cli/commands/fleet.ts';
 import { addGroupCommands } from '#/control/cli/commands/group.ts';
 import { addHostCommands } from '#/control/cli/commands/host.ts';
+import { addInitCommand } from '#/control/cli/commands/init.ts';
 import { addKeyCommands } from '#/control/cli/commands/key.ts';
 import { addPinCommands } from '#/control/cli/commands/pin.ts';
 import { addReleaseCommands } from '#/control/cli/commands/release.ts';
 import { addRolloutCommands } from '#/control/cli/commands/rollout.ts';
+import { addServeCommand } from '#/control/cli/commands/serve.ts';
 import { addTrustCommands } from '#/control/cli/commands/trust.ts';
 import { addVersionCommand } from '#/control/cli/commands/version.ts';
 import type { CliContext } from '#/control/cli/context.ts';
@@ -44,6 +46,8 @@ export function buildProgram(context: CliContext): DescribedCommand {
     })
     .exitOverride()
     .addHelpText('after', environment);
+  addInitCommand(program, context);
+  addServeCommand(program, context);
   addBundleCommands(program, context);
   addKeyCommands(program, context);
   addReleaseCommands(program, context);

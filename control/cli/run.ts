@@ -14,7 +14,7 @@ export async function run(args: readonly string[], context: CliContext): Promise
   const program = buildProgram(context);
   try {
     await program.parseAsync([...args], { from: 'user' });
-    return context.signal.aborted ? EXIT_INTERRUPTED : 0;
+    return context.signal.aborted && !isServing(args) ? EXIT_INTERRUPTED : 0;
   } catch (error) {
     if (context.signal.aborted) return EXIT_INTERRUPTED;
     const failure = asFailure(error);
@@ -26,6 +26,11 @@ export async function run(args: readonly string[], context: CliContext): Promise
     }
     return exitCodeOf(failure);
   }
+}
+
+/** For `serve`, being ended is the way it ends. */
+function isServing(args: readonly string[]): boolean {
+  return args.includes('serve');
 }
 
 /** null: not a failure (help or the version was asked for). Complaints of the parser become E_USAGE. */

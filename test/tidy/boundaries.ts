@@ -65,13 +65,16 @@ export const areas: readonly Area[] = [
   { at: 'control/trust/', may: [...pure, 'control/trust/', 'node:', 'valibot', 'tweetnacl'] },
   {
     at: 'control/cli/',
-    // `serve` starts control in this process; nothing else of the server is seen from here.
+    // `init` and `serve` make and start control in this process; nothing else of the server is seen from here.
     may: [
       ...pure,
       'control/cli/',
       'control/trust/',
-      'control/main.ts',
+      'control/start.ts',
+      'control/data-dir.ts',
+      'control/bundle-check.ts',
       'node:',
+      'pino',
       'valibot',
       'tweetnacl',
       'commander',
