@@ -15,7 +15,7 @@ export interface TrustFetchOptions {
   readonly targetsUrl?: string;
   /** PEM of the only authorities whose certificates are accepted. */
   readonly ca?: string;
-  readonly limits?: Partial<typeof trustFetchLimits>;
+  readonly limits?: Partial<Record<keyof typeof trustFetchLimits, number>>;
 }
 
 export const trustFetchLimits = {

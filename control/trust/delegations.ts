@@ -84,7 +84,7 @@ export function createRepository(
     [`${POLICY_ROLE}.json`]: metaOf(1, policyBytes),
   };
   return [
-    ...rootFiles(root, null, keys),
+    ...rootFiles(repository, root, null),
     ...targetFiles,
     { name: 'metadata/1.targets.json', bytes: targetsBytes },
     { name: `metadata/1.${POLICY_ROLE}.json`, bytes: policyBytes },
