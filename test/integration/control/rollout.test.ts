@@ -1,0 +1,127 @@
+import { describe, expect, it } from 'vitest';
+import { startWorld } from '#/test/support/control/world.ts';
+
+describe('a rollout over real HTTP', () => {
+  it('goes canary first, counts only confirmed, and ends as the version of the group', async () => {
+    await using world = await startWorld();
+    const group = await world.group('web');
+    const hosts = [];
+    for (let i = 0; i < 5; i += 1) hosts.push(await world.host(group));
+    const artifactId = await world.release(1);
+    const { rollout } = await world.admin.call('groupPin', {
+      params: { group },
+      body: { artifactId, reason: 'first version' },
+    });
+    expect(rollout?.stages.map((s) => s.name)).toEqual(['canary', '100 %']);
+    const offered = [];
+    for (const host of hosts) if ((await host.poll()).body.offer !== null) offered.push(host);
+    expect(offered).toHaveLength(1);
+    expect(await offered[0]?.follow()).toBe(true);
+    for (const host of hosts) if (host !== offered[0]) expect(await host.follow()).toBe(true);
+    const view = await world.admin.call('rolloutShow', { params: { rollout: rollout?.id ?? '' } });
+    expect(view.state).toBe('done');
+    expect(view.counts.confirmed).toBe(5);
+    const after = await world.admin.call('groupShow', { params: { group } });
+    expect(after.current?.artifactId).toBe(artifactId);
+    expect(view.decisions.map((d) => d.kind)).toContain('pass-stage');
+  });
+
+  it('halts after a failed canary, and offers nothing to anybody else', async () => {
+    await using world = await startWorld();
+    const group = await world.group('web');
+    const hosts = [await world.host(group), await world.host(group), await world.host(group)];
+    const v1 = await world.release(1);
+    await world.admin.call('groupPin', {
+      params: { group },
+      body: { artifactId: v1, reason: 'v1' },
+    });
+    for (let i = 0; i < 2; i += 1) for (const host of hosts) await host.follow();
+    expect(hosts.map((h) => h.running)).toEqual([v1, v1, v1]);
+    const v2 = await world.release(2);
+    const { rollout } = await world.admin.call('groupPin', {
+      params: { group },
+      body: { artifactId: v2, reason: 'v2' },
+    });
+    let failed = 0;
+    for (const host of hosts) if (await host.follow('rolled-back', 'E_UNHEALTHY')) failed += 1;
+    expect(failed).toBe(1);
+    const view = await world.admin.call('rolloutShow', { params: { rollout: rollout?.id ?? '' } });
+    expect(view.state).toBe('halted');
+    expect(view.words).toContain('surely above');
+    for (const host of hosts) expect(await host.follow()).toBe(false);
+    const failedHost = view.decisions.find((d) => d.kind === 'offer')?.host ?? '';
+    const why = await world.admin.call('hostWhy', { params: { host: failedHost } });
+    expect(why.answer).toContain('halted');
+    const summary = await world.admin.call('summary', {});
+    expect(summary.attention.some((a) => a.words.includes('halted'))).toBe(true);
+  });
+
+  it('F55 the same version is not offered again after a rollback until an operator says retry', async () => {
+    await using world = await startWorld();
+    const group = await world.group('web', {
+      canaryCount: 0,
+      wavePercents: [100],
+      soakSeconds: 0,
+      maxFailurePercent: 50,
+    });
+    const host = await world.host(group);
+    const v1 = await world.release(1);
+    await world.admin.call('groupPin', {
+      params: { group },
+      body: { artifactId: v1, reason: 'v1' },
+    });
+    expect(await host.follow('rolled-back', 'E_UNHEALTHY')).toBe(true);
+    expect(await host.follow()).toBe(false);
+    host.etag = null;
+    const before = (await host.poll()).body;
+    expect(before.offer).toBeNull();
+    await world.admin.call('hostAction', {
+      params: { host: host.id },
+      body: { action: 'retry', reason: 'fixed the disk' },
+    });
+    await world.control.engine.settled();
+    host.etag = null;
+    const { offer } = (await host.poll()).body;
+    expect(offer?.retryGeneration).toBeGreaterThan(0);
+    expect(await host.follow()).toBe(true);
+  });
+
+  it('F58 an abort takes the offer back before the host acted on it', async () => {
+    await using world = await startWorld();
+    const group = await world.group('web');
+    const host = await world.host(group);
+    const v1 = await world.release(1);
+    const { rollout } = await world.admin.call('groupPin', {
+      params: { group },
+      body: { artifactId: v1, reason: 'v1' },
+    });
+    expect((await host.poll()).body.offer?.artifactId).toBe(v1);
+    await world.admin.call('rolloutAbort', {
+      params: { rollout: rollout?.id ?? '' },
+      body: { reason: 'wrong one' },
+    });
+    await world.control.engine.settled();
+    const after = await host.poll();
+    expect(after.status).toBe(200);
+    expect(after.body.offer).toBeNull();
+  });
+
+  it('a halt of the fleet reaches every host at its next poll, and lifting it goes on', async () => {
+    await using world = await startWorld();
+    const group = await world.group('web');
+    const hosts = [await world.host(group), await world.host(group)];
+    const v1 = await world.release(1);
+    await world.admin.call('groupPin', {
+      params: { group },
+      body: { artifactId: v1, reason: 'v1' },
+    });
+    await world.admin.call('halt', { body: { reason: 'fire' } });
+    for (const host of hosts) expect((await host.poll()).body.halted).toBe(true);
+    await world.admin.call('lift', { body: { reason: 'out' } });
+    for (const host of hosts) {
+      const { status, body } = await host.poll();
+      expect(status).toBe(200);
+      expect(body.halted).toBe(false);
+    }
+  });
+});
