@@ -10,7 +10,7 @@ import {
   type Version,
 } from './activator-contract.ts';
 import { describeExit, MINIMAL_ENVIRONMENT } from './exec.ts';
-import { environmentOf as processEnvironment, findByEnvironment } from './processes.ts';
+import { findByEnvironment } from './processes.ts';
 
 /** Between SIGTERM and SIGKILL for a command that runs over its limit. */
 const KILL_GRACE_MS = 2_000;
@@ -77,10 +77,10 @@ export function commandStarter(options: ActivatorOptions): Starter {
     },
     stop,
     running(_live, before) {
-      const marked = findByEnvironment(OWNER, options.runDirectory).map(
-        ({ pid }) => processEnvironment(pid).get(ARTIFACT) ?? '',
-      );
-      if (marked.length > 0) return Promise.resolve(single(marked.filter((one) => one !== '')));
+      const marked = findByEnvironment(OWNER, options.runDirectory)
+        .map(({ environment }) => environment.get(ARTIFACT) ?? '')
+        .filter((artifact) => artifact !== '');
+      if (marked.length > 0) return Promise.resolve(single(marked));
       // The service may run elsewhere (a container engine): what was started in this boot is taken to run.
       return Promise.resolve(before?.activation.kind === 'command' ? before.artifactId : null);
     },

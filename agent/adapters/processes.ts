@@ -48,8 +48,12 @@ export function sessionOf(pid: number): number | null {
 
 /** The environment with which a process was started; empty when it cannot be read. */
 export function environmentOf(pid: number): ReadonlyMap<string, string> {
+  return parseEnvironment(readOrNull(`/proc/${pid}/environ`) ?? '');
+}
+
+function parseEnvironment(text: string): ReadonlyMap<string, string> {
   const entries = new Map<string, string>();
-  for (const entry of (readOrNull(`/proc/${pid}/environ`) ?? '').split('\0')) {
+  for (const entry of text.split('\0')) {
     const equals = entry.indexOf('=');
     if (equals > 0) entries.set(entry.slice(0, equals), entry.slice(equals + 1));
   }
@@ -75,16 +79,22 @@ export function listPids(): readonly number[] {
   return pids;
 }
 
+/** A process with the environment with which it was started. */
+export interface MarkedProcess extends ProcessId {
+  readonly environment: ReadonlyMap<string, string>;
+}
+
 /** Running processes that were started with `name=value` (any value when it is null), our own process left out. */
-export function findByEnvironment(name: string, value: string | null): readonly ProcessId[] {
+export function findByEnvironment(name: string, value: string | null): readonly MarkedProcess[] {
   const wanted = value === null ? `${name}=` : `${name}=${value}\0`;
-  const found: ProcessId[] = [];
+  const found: MarkedProcess[] = [];
   for (const pid of listPids()) {
     if (pid === process.pid) continue;
     const environ = readOrNull(`/proc/${pid}/environ`);
     if (environ === null || !`\0${environ}\0`.includes(`\0${wanted}`)) continue;
     const identity = identify(pid);
-    if (identity !== null) found.push(identity);
+    // One reading for both: while a process becomes another program its environment reads as empty for a moment.
+    if (identity !== null) found.push({ ...identity, environment: parseEnvironment(environ) });
   }
   return found;
 }

@@ -12,7 +12,6 @@ import { Problem } from '#/protocol/errors.ts';
 import type { SlotId } from '#/agent/ports.ts';
 import { MINIMAL_ENVIRONMENT } from './exec.ts';
 import {
-  environmentOf,
   findByEnvironment,
   identify,
   isRunning,
@@ -275,8 +274,8 @@ class ProcessSupervisor implements Supervisor {
   /** All that this supervisor started: by mark, and by the record for programs that overwrite their environment. */
   #find(): readonly Running[] {
     const found = new Map<number, Running>();
-    for (const id of findByEnvironment(OWNER, this.#options.runDirectory)) {
-      const environment = environmentOf(id.pid);
+    for (const one of findByEnvironment(OWNER, this.#options.runDirectory)) {
+      const { environment, ...id } = one;
       found.set(id.pid, {
         id,
         isLeader: sessionOf(id.pid) === id.pid,
