@@ -11,7 +11,7 @@ import { encodeIndex, packIndex } from '#/bundle/index-encode.ts';
 import { encodeManifest, type Manifest, type Payload } from '#/bundle/manifest.ts';
 import { CHUNK_MAX_BYTES } from '#/bundle/open-chunk.ts';
 import { isProblem } from '#/protocol/errors.ts';
-import { codeOf } from '#/test/support/bundle/code-of.ts';
+import { causeOf, codeOf } from '#/test/support/bundle/code-of.ts';
 import {
   directory,
   fakeChunk,
@@ -234,6 +234,7 @@ describe('the stored index', () => {
     const bomb = packIndex(new Uint8Array(64 * 1024 * 1024));
     expect(bomb.byteLength).toBeLessThan(10_000);
     expect(codeOf(() => openIndex(bomb, manifest))).toBe('E_HASH');
+    expect(causeOf(() => openIndex(bomb, manifest))).toBe('ERR_BUFFER_TOO_LARGE');
   });
 
   it('C13 refuses an index over the limit before anything is unpacked', () => {
@@ -244,6 +245,11 @@ describe('the stored index', () => {
   it('C02 refuses the index of another artifact', () => {
     const other = treeIndex([directory('d'), file('d/b')], 3);
     expect(codeOf(() => openIndex(packIndex(other.raw), manifest))).toBe('E_HASH');
+    // An image has no listing that would give it away: the digest of the index alone decides.
+    const image = imageIndex([4096]);
+    const changed = Uint8Array.from(image.raw);
+    changed[40] = (changed[40] ?? 0) ^ 1;
+    expect(codeOf(() => openIndex(packIndex(changed), image.manifest))).toBe('E_HASH');
   });
 });
 

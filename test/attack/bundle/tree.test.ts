@@ -217,6 +217,7 @@ describe('kinds and modes', () => {
 describe('the listing as a whole', () => {
   it('C15 F15 refuses one path twice', () => {
     expect(refused([file('a', '1'), file('a', '2')])).toBe('E_PATH');
+    expect(refused([file('a', '1'), file('a', '2')], { allowCaseCollisions: true })).toBe('E_PATH');
   });
 
   it('C15 F15 refuses a file that is used as a directory', () => {
@@ -296,6 +297,25 @@ describe('the encoding', () => {
       }),
       { numRuns: 200 },
     );
+  });
+
+  it('a listing with bytes behind its end is refused', () => {
+    const bytes = Buffer.concat([encodeTreeList([file('a')]), Buffer.from([0])]);
+    expect(codeOf(() => parseTreeList(bytes, {}))).toBe('E_SCHEMA');
+  });
+
+  it('a second encoding of the same paths is refused', () => {
+    const bytes = Buffer.from(encodeTreeList([file('ab'), file('ac')]));
+    const usual = Buffer.from([0, 0, 2, 0, 1, 0, 1, 0, ...Buffer.from('abc')]);
+    const other = Buffer.from([0, 0, 2, 0, 0, 0, 2, 0, ...Buffer.from('abac')]);
+    const at = bytes.indexOf(usual);
+    expect(at).toBeGreaterThan(0);
+    const changed = Buffer.concat([
+      bytes.subarray(0, at),
+      other,
+      bytes.subarray(at + usual.byteLength),
+    ]);
+    expect(codeOf(() => parseTreeList(changed, {}))).toBe('E_SCHEMA');
   });
 
   it('F15 any damaged byte is refused with a code or gives a listing that passes every check', () => {

@@ -21,3 +21,14 @@ export async function codeOfAsync(action: () => Promise<unknown>): Promise<Error
   }
   return 'nothing';
 }
+
+/** The code of the error that the problem thrown by `action` has as its cause: what the runtime refused it with. */
+export function causeOf(action: () => unknown): unknown {
+  try {
+    action();
+  } catch (error) {
+    if (!isProblem(error)) throw error;
+    return error.cause instanceof Error && 'code' in error.cause ? error.cause.code : null;
+  }
+  return 'nothing';
+}
