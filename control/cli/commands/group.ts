@@ -22,6 +22,8 @@ interface PolicyFlags {
   readonly maxInFlight?: number;
   readonly deadline?: number;
   readonly attempts?: number;
+  readonly poll?: number;
+  readonly pollActive?: number;
 }
 
 export function addGroupCommands(program: DescribedCommand, context: CliContext): void {
@@ -65,7 +67,9 @@ function policyOptions(command: DescribedCommand): DescribedCommand {
       '--attempts <n>',
       'attempts per host and version that control starts by itself',
       parseWhole(1),
-    );
+    )
+    .option('--poll <duration>', 'shortest time between two polls of a quiet host', parseSeconds)
+    .option('--poll-active <duration>', 'the same for hosts in an open stage', parseSeconds);
 }
 
 type RolloutInput = NonNullable<GroupRequest['rollout']>;
@@ -86,12 +90,27 @@ function policyOf(flags: PolicyFlags): Partial<RolloutInput> {
   };
 }
 
-function requestOf(flags: PolicyFlags, rollout: Partial<RolloutInput>): Partial<GroupRequest> {
+type PollInput = NonNullable<GroupRequest['poll']>;
+
+/** The fields of the poll policy that the flags name. */
+function pollOf(flags: PolicyFlags): Partial<PollInput> {
+  return {
+    ...(flags.poll === undefined ? {} : { minSeconds: flags.poll }),
+    ...(flags.pollActive === undefined ? {} : { activeSeconds: flags.pollActive }),
+  };
+}
+
+function requestOf(
+  flags: PolicyFlags,
+  rollout: Partial<RolloutInput>,
+  poll: Partial<PollInput>,
+): Partial<GroupRequest> {
   return {
     ...(flags.selector === undefined ? {} : { selector: flags.selector }),
     ...(flags.priority === undefined ? {} : { priority: flags.priority }),
     ...(flags.description === undefined ? {} : { description: flags.description }),
     ...(Object.keys(rollout).length === 0 ? {} : { rollout: rollout as RolloutInput }),
+    ...(Object.keys(poll).length === 0 ? {} : { poll: poll as PollInput }),
   };
 }
 
@@ -113,7 +132,7 @@ function addCreate(family: DescribedCommand, context: CliContext): void {
         throw new Problem('E_CONFLICT', `group ${name} exists already; change it with group set`);
       }
       const flags = command.opts<PolicyFlags>();
-      const body = requestOf(flags, policyOf(flags));
+      const body = requestOf(flags, policyOf(flags), pollOf(flags));
       const group = await client.call('groupPut', { params: { group: name }, body });
       session.print(group, (created) => details(created, session.style));
       session.note(`next: switchback host token ${name}`);
@@ -201,6 +220,10 @@ function details(group: GroupView, style: TableStyle): string {
       ['soak', formatDuration(policy.soakSeconds * 1000)],
       ['in flight', `at most ${policy.maxInFlight}`],
       [
+        'polls',
+        `every ${formatDuration(group.poll.minSeconds * 1000)} or less often, ${formatDuration(group.poll.activeSeconds * 1000)} in an open stage`,
+      ],
+      [
         'deadline',
         `${formatDuration(policy.healthyDeadlineSeconds * 1000)} per attempt, ${policy.attemptBudget} attempts`,
       ],
@@ -248,7 +271,9 @@ function addSet(family: DescribedCommand, context: CliContext): void {
       const now = await client.call('groupShow', { params: { group: name } });
       // The whole policy goes back with the revision that was read, so that nobody's change is lost in between.
       const rollout = Object.keys(changed).length === 0 ? {} : { ...now.rollout, ...changed };
-      const body = { ...requestOf(flags, rollout), revision: now.revision };
+      const polled = pollOf(flags);
+      const poll = Object.keys(polled).length === 0 ? {} : { ...now.poll, ...polled };
+      const body = { ...requestOf(flags, rollout, poll), revision: now.revision };
       if (Object.keys(body).length === 1)
         throw new Problem('E_USAGE', 'nothing to change was given');
       const group = await client.call('groupPut', { params: { group: name }, body });
@@ -257,7 +282,11 @@ function addSet(family: DescribedCommand, context: CliContext): void {
 }
 
 function addRemove(family: DescribedCommand, context: CliContext): void {
-  const command = addCommand(family, 'rm', 'Remove a group that has no hosts and no pin.');
+  const command = addCommand(
+    family,
+    'rm',
+    'Remove a group that has no hosts and was never pinned.',
+  );
   command
     .argument('<group>', 'its name')
     .explain(['switchback group rm web'], '`{removed}`')
