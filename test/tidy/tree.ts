@@ -30,7 +30,9 @@ export async function listTree(root: string): Promise<readonly string[]> {
     for (const entry of await readdir(join(root, folder), { withFileTypes: true })) {
       const path = folder === '' ? entry.name : `${folder}/${entry.name}`;
       if (entry.isDirectory() && !skipped.has(entry.name)) open.push(path);
-      if (entry.isFile() && !skipped.has(entry.name)) paths.push(path);
+      // Hidden files of the root are settings of tools (`.ci/` is a folder).
+      const isHidden = folder === '' && entry.name.startsWith('.');
+      if (entry.isFile() && !isHidden) paths.push(path);
     }
   }
   return paths.toSorted();

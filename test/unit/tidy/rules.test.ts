@@ -99,9 +99,9 @@ describe('boundaries', () => {
 });
 
 describe('house rules', () => {
-  it('a file of 501 lines and a line of 161 columns', () => {
+  it('a file of 501 lines and a line of 201 columns', () => {
     expect(sizeBreaches([file('agent/x.ts', 'a\n'.repeat(501))])).toHaveLength(1);
-    expect(sizeBreaches([file('agent/x.ts', `${'a'.repeat(161)}\n`)])).toHaveLength(1);
+    expect(sizeBreaches([file('agent/x.ts', `${'a'.repeat(201)}\n`)])).toHaveLength(1);
     expect(sizeBreaches([file('agent/x.ts', 'a\n'.repeat(500))])).toEqual([]);
   });
 
