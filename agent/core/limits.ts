@@ -25,7 +25,7 @@ export const limits = {
   arms: 2,
   /** Reboots asked for before the host counts as not rebooting (F33), and the time that each gets. */
   reboots: 3,
-  rebootWaitMs: 5 * minute,
+  rebootWaitMs: 2 * minute,
   /** Rounds of rolling back before an operator is needed (F51). */
   rollbackRounds: 3,
   /** Time that one round of checks of the old version gets. */

@@ -5,7 +5,7 @@ import { abort, beginRollback, needAttention, unwind } from './exits.ts';
 import { baselineOf, freshHealth } from './health.ts';
 import { limits } from './limits.ts';
 import type { At, State } from './state.ts';
-import { TICKET_SCHEMA, type Ticket } from './ticket.ts';
+import { isStale, TICKET_SCHEMA, type Ticket } from './ticket.ts';
 import { at, move, reasonOf, refOf, retryLater, sleepUntil, stay, type Turn } from './turn.ts';
 
 /** The contract of the trial that is about to begin. Its deadline is fixed here, once (I10). */
@@ -59,6 +59,7 @@ export function armingSucceeded(state: At<'arming'>, event: Succeeded): Turn {
   }
   if (event.do === 'write-ticket' && state.step === 'ticket') return toStep('arm');
   if (event.do === 'arm' && state.step === 'arm' && ticket !== null) {
+    if (isStale(ticket, at(state, now).run.runMs)) return armAnew(state, now);
     const phase = { at: 'switching', attempt, target, ticket, step: 'switch' } as const;
     return move(state, { ...phase, reboots: 0, rebootByRunMs: 0 }, now, true);
   }
@@ -74,6 +75,12 @@ function phaseOf(
 ): Pick<At<'arming'>, 'at' | 'attempt' | 'target' | 'step' | 'ticket' | 'unwind'> {
   const { at: name, attempt, target, step, ticket, unwind: back } = state;
   return { at: name, attempt, target, step, ticket, unwind: back };
+}
+
+/** Time was lost while arming: the version must not pay for it. Bounded by the number of tickets. */
+function armAnew(state: At<'arming'>, now: Moment): Turn {
+  const reason: Reason = { code: 'E_DEADLINE', message: 'arming took too long' };
+  return unwind(state, state, { to: 'staged', reason }, { now, settled: true });
 }
 
 /** The host came to the switch and never through it, more than once: not bootable here (F34). */
@@ -154,7 +161,8 @@ function switchPhase(
 
 /** The reboot did not come in its time: ask again with force, a bounded number of times, then take all back (F33). */
 export function rebootOverdue(state: At<'switching'>, now: Moment): Turn {
-  if (state.reboots < limits.reboots) {
+  const isLate = isStale(state.ticket, at(state, now).run.runMs);
+  if (state.reboots < limits.reboots && !isLate) {
     return move(state, { ...switchPhase(state), step: 'switch' }, now, true);
   }
   const message = `the host did not reboot within ${limits.rebootWaitMs} ms, ${state.reboots} times`;

@@ -10,7 +10,7 @@ import { freshHealth } from './health.ts';
 import { limits } from './limits.ts';
 import { confirm } from './phase-trial.ts';
 import type { At, Attempt, State } from './state.ts';
-import type { Ticket } from './ticket.ts';
+import { isStale, type Ticket } from './ticket.ts';
 import { issue, move, refOf, sleepUntil, type Turn, withDenied } from './turn.ts';
 
 export interface Found {
@@ -205,7 +205,8 @@ function notSwitched(
   { ticket, isMissing, now }: Found,
 ): Turn {
   const leaving = { now, settled: true };
-  const isSameBoot = ticket.armBootId === now.bootId;
+  // A ticket that lost too much time would cost the version its trial.
+  const isSameBoot = ticket.armBootId === now.bootId && !isStale(ticket, state.run.runMs);
   if (own?.at === 'arming' && own.unwind !== null) return issue(own);
   if (own?.at === 'arming' && isSameBoot && own.ticket !== null) {
     const { attempt, target } = trial;

@@ -92,3 +92,8 @@ export function parseTicket(json: unknown): Ticket | null {
   const parsed = v.safeParse(ticket, json);
   return parsed.success ? parsed.output : null;
 }
+
+/** So much of the deadline is gone before the switch that the trial would fail by it: a new ticket has to be made. */
+export function isStale(of: Ticket, runMs: number): boolean {
+  return of.deadlineRunMs - runMs < of.plan.deadlineMs / 2;
+}
