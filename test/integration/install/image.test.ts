@@ -17,7 +17,12 @@ import { startFaultServer } from '#/test/support/fault-server/fault-server.ts';
 import { craftImage } from '#/test/support/install/crafted-bundle.ts';
 import { bundleOf, makeHost, offerOf, testSettings } from '#/test/support/install/host.ts';
 import { makeImage, scratch } from '#/test/support/install/payloads.ts';
-import { attachLoop, whyNoMounts } from '#/test/support/install/small-file-system.ts';
+import {
+  attachExisting,
+  attachLoop,
+  mountTmpfs,
+  whyNoMounts,
+} from '#/test/support/install/small-file-system.ts';
 
 const IMAGE_BYTES = 12 * 1024 * 1024;
 let work: AsyncDisposable & { readonly path: string };
@@ -167,6 +172,27 @@ describe('an image in a block device', () => {
     const { differences, damagedFiles } = await readBackOf(device.path);
     expect(differences).toHaveLength(1);
     expect(damagedFiles).toEqual([device.path]);
+  });
+
+  it('F25 the disk under the device cannot take the writes: an error, never done', async ({
+    skip,
+  }) => {
+    if (impossible !== null) skip(impossible);
+    const [payload] = built.manifest.payloads;
+    expect(payload?.sizeBytes).toBe(IMAGE_BYTES);
+    // A thin disk: the device has its full size, the store behind it half of what is written.
+    await using disk = await mountTmpfs(join(work.path, 'thin'), 'size=3m');
+    const backing = join(disk.path, 'backing');
+    {
+      await using file = await open(backing, 'wx');
+      await file.truncate(IMAGE_BYTES);
+    }
+    await using device = await attachExisting(backing);
+    const task = taskFor(device.path, [pathToFileURL(built.path).href]);
+    const download = runDownload(task, world, () => undefined, never);
+    await expect(download).rejects.toMatchObject({
+      code: expect.stringMatching(/^E_(IO|SPACE)$/),
+    });
   });
 
   it('F26 a device that is mounted is not opened for writing', async ({ skip }) => {

@@ -50,6 +50,11 @@ export async function attachLoop(
     }
     await file.sync();
   }
+  return await attachExisting(backing);
+}
+
+/** A block device over a file that is there. */
+export async function attachExisting(backing: string): Promise<LoopDevice> {
   const { stdout } = await run('losetup', ['--show', '-f', backing]);
   const path = stdout.trim();
   return {
