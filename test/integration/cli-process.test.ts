@@ -247,11 +247,12 @@ describe('the operator program as a process', () => {
     const foreign = await run(['bundle', 'verify', 'a.bundle', '--keys', 'k2.json']);
     expect(foreign.exitCode).toBe(20);
     expect(foreign.stderr).toMatch(/E_SIGS/);
-    await run(['bundle', 'sign', 'a.bundle', '--key', 'k2.json', '--out', 'both.bundle']);
+    const { artifactId } = JSON.parse(first.stdout) as { artifactId: string };
+    const sign = ['bundle', 'sign', 'a.bundle', '--key', 'k2.json', '--out', 'both.bundle'];
+    await run([...sign, '--artifact', artifactId]);
     expect((await run(['bundle', 'verify', 'both.bundle', '--keys', 'k2.json'])).exitCode).toBe(0);
     expect((await run(['bundle', 'verify', 'both.bundle', '--keys', 'k1.json'])).exitCode).toBe(0);
-    const other = ['bundle', 'sign', 'a.bundle', '--key', 'k2.json', '--expect', 'f'.repeat(64)];
-    expect((await run(other)).stderr).toMatch(/^E_ARTIFACT/);
+    expect((await run([...sign, '--artifact', 'f'.repeat(64)])).stderr).toMatch(/^E_ARTIFACT/);
     const unchecked = await run(['bundle', 'verify', 'a.bundle', '--no-signatures']);
     expect(unchecked.stdout).toContain('NOT checked');
   });

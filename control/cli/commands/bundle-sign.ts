@@ -1,4 +1,4 @@
-/** `switchback bundle sign`: a second person signs the bytes that they built, too. */
+/** `switchback bundle sign`. */
 import { resolve } from 'node:path';
 import * as v from 'valibot';
 import type { CliContext } from '#/control/cli/context.ts';
@@ -6,59 +6,61 @@ import { signBundle } from '#/control/cli/bundle/sign.ts';
 import { addCommand, type DescribedCommand } from '#/control/cli/describe.ts';
 import { signingKeys } from '#/control/cli/keys.ts';
 import { renderFields } from '#/control/cli/render/table.ts';
-import { formatBytes } from '#/control/cli/render/text.ts';
 import { openSession } from '#/control/cli/session.ts';
 import { Problem } from '#/protocol/errors.ts';
-import { type ArtifactId, artifactId } from '#/protocol/ids.ts';
+import { artifactId as artifactIdText } from '#/protocol/ids.ts';
 
 interface SignFlags {
-  readonly key?: string;
+  readonly artifact: string;
   readonly out?: string;
-  readonly expect?: string;
+  readonly key?: string;
 }
 
 export function addSign(family: DescribedCommand, context: CliContext): void {
   const command = addCommand(
     family,
     'sign',
-    'Add signatures to a bundle; its bytes stay as they are.',
+    'Add a signature to a bundle that you built yourself, with the same result.',
   );
   command
     .argument('<file>', 'the bundle')
+    .requiredOption(
+      '--artifact <id>',
+      'the artifact id that your own build gave; another one is not signed',
+    )
+    .option('--out <file>', 'the signed bundle; without it the file itself is replaced')
     .option('--key <file>', 'release keys to sign with; without it those of the settings file')
-    .option('--out <file>', 'write here instead of replacing the bundle')
-    .option('--expect <artifact>', 'sign only this artifact id: the one you built yourself')
     .explain(
       [
-        'switchback bundle sign web-2.4.0.bundle --key second-release.json',
-        'switchback bundle sign web-2.4.0.bundle --expect "$(switchback bundle inspect mine.bundle --json | jq -r .artifactId)"',
+        'switchback bundle sign web-2.4.0.bundle --artifact 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08 --key second.json',
       ],
-      '`{artifactId, keyIds, bundleBytes}`: all key ids that have signed',
+      '`{artifactId, keyIds, path, bundleBytes}`',
     )
     .action(async (file: string) => {
       const session = openSession(context, command);
       const flags = command.opts<SignFlags>();
-      const path = resolve(context.cwd, file);
-      const out = flags.out === undefined ? path : resolve(context.cwd, flags.out);
+      const expected = v.safeParse(artifactIdText, flags.artifact);
+      if (!expected.success) {
+        throw new Problem('E_USAGE', `--artifact ${flags.artifact} is not an artifact id`);
+      }
       const keys = await signingKeys(session, flags.key);
-      const signers = keys.map((key) => key.signer);
-      const result = await signBundle(path, out, signers, expected(flags), context.signal);
-      session.print(result, (done) =>
+      const path = resolve(context.cwd, flags.out ?? file);
+      const { artifactId, keyIds, bundleBytes } = await signBundle(
+        resolve(context.cwd, file),
+        path,
+        keys.map((key) => key.signer),
+        expected.output,
+        context.signal,
+      );
+      session.print({ artifactId, keyIds, path, bundleBytes }, () =>
         renderFields(
           [
-            ['artifact', done.artifactId, 'bold'],
-            ['signed by', done.keyIds.join(', ')],
-            ['bundle', `${out}, ${formatBytes(done.bundleBytes)}`],
+            ['artifact', artifactId, 'bold'],
+            ['bundle', path],
+            ['signatures', keyIds.join(', '), 'good'],
           ],
           session.style,
         ),
       );
     });
-}
-
-function expected(flags: SignFlags): ArtifactId | null {
-  if (flags.expect === undefined) return null;
-  const parsed = v.safeParse(artifactId, flags.expect);
-  if (parsed.success) return parsed.output;
-  throw new Problem('E_USAGE', `--expect ${flags.expect}: ${parsed.issues[0].message}`);
 }

@@ -11,7 +11,6 @@ import {
 } from '#/control/cli/bundle/definition.ts';
 import { addDiff, addInspect } from '#/control/cli/commands/bundle-look.ts';
 import { addSign } from '#/control/cli/commands/bundle-sign.ts';
-import { addSign } from '#/control/cli/commands/bundle-sign.ts';
 import { addVerify } from '#/control/cli/commands/bundle-verify.ts';
 import { addCommand, addFamily, type DescribedCommand } from '#/control/cli/describe.ts';
 import { readText } from '#/control/cli/files.ts';
@@ -24,7 +23,6 @@ import { Problem } from '#/protocol/errors.ts';
 export function addBundleCommands(program: DescribedCommand, context: CliContext): void {
   const family = addFamily(program, 'bundle', 'Bundles: make, sign, verify and compare them.');
   addBuild(family, context);
-  addSign(family, context);
   addSign(family, context);
   addVerify(family, context);
   addInspect(family, context);
