@@ -14,6 +14,7 @@ import { createDirectoryBootControl } from './adapters/boot-directory.ts';
 import { systemClock } from './adapters/clock.ts';
 import {
   authoritiesOf,
+  controlUrls,
   createControlLink,
   firstPollDelayMs,
   type HostControlLink,
@@ -256,6 +257,7 @@ async function buildHost(
     windows,
     trust: trust.port,
     host,
+    controlUrls: identity === null ? [] : controlUrls(settings.control, identity),
     identityOf: (slot) => layout.release(slot),
     localChecks: localChecks(settings),
     traits,

@@ -44,6 +44,8 @@ export interface HostPorts {
   readonly windows: Windows;
   readonly trust: Trust;
   readonly host: { readonly id: HostId; readonly group: GroupName; readonly class: string };
+  /** Addresses of control, to which a source without a host of its own belongs. */
+  readonly controlUrls: readonly string[];
   /** What a slot is recognised by after the switch: its real path, or its partition UUID. */
   readonly identityOf: (slot: SlotId) => string;
   /** The host's own checks, which every version has to pass beside those of its manifest. */
@@ -107,7 +109,9 @@ export function createExecutors(ports: HostPorts): Omit<Executors, 'check-store'
       const { id, group, class: hostClass } = ports.host;
       const context = { host: id, group, class: hostClass, nowMs: ports.clock.wallMs() };
       const offer = await trust.resolve(assignment, context);
-      return { offer: offer === null ? null : await offers.keep(offer) };
+      if (offer === null) return { offer: null };
+      const sources = usableSources(offer.sources, ports.controlUrls);
+      return { offer: await offers.keep({ ...offer, sources }) };
     },
     async 'resolve-file'({ path }) {
       const context = { class: ports.host.class, nowMs: ports.clock.wallMs() };
@@ -127,7 +131,9 @@ export function createExecutors(ports: HostPorts): Omit<Executors, 'check-store'
     'begin-slot': async ({ artifactId, slot }) =>
       done(slots.begin(await offers.of(artifactId, []), slot)),
     async download({ artifactId, slot, sources }, signal) {
-      const offer = await offers.of(artifactId, sources);
+      // Kept by the state, perhaps by an older agent: what is no address is left out, not crashed on.
+      const whole = sources.filter((source) => URL.canParse(source));
+      const offer = await offers.of(artifactId, whole);
       const result = await installer.download(offer, slot, progress, signal);
       return { ...result, failedSources: result.failedSources.length };
     },
@@ -157,6 +163,28 @@ export function createExecutors(ports: HostPorts): Omit<Executors, 'check-store'
     prune: ({ keep }) => done(prune(ports, keep)),
     'raise-floor': ({ class: offerClass, release }) => done(trust.raiseFloor(offerClass, release)),
   };
+}
+
+/** Longest list that is kept: the schema of the state allows no more. */
+const MAX_SOURCES = 16;
+
+/**
+ * What control named as sources, as whole addresses. Integrity does not depend on them, but control may not make this host
+ * read its own files, and a malformed one is no reason to stop.
+ */
+export function usableSources(
+  sources: readonly string[],
+  controlUrls: readonly string[],
+): readonly string[] {
+  const whole = sources.flatMap((source) =>
+    source.startsWith('/') ? controlUrls.map((url) => `${url}${source}`) : [source],
+  );
+  const usable = whole.filter((source) => {
+    const protocol = URL.parse(source)?.protocol;
+    return protocol === 'http:' || protocol === 'https:';
+  });
+  if (usable.length > 0) return usable.slice(0, MAX_SOURCES);
+  throw new Problem('E_SCHEMA', `no usable source among ${JSON.stringify(sources).slice(0, 256)}`);
 }
 
 interface OfferBook {

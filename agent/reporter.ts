@@ -50,7 +50,8 @@ export interface Reporter {
 export function createReporter(options: ReporterOptions): Reporter {
   const { clock, random, store, control, identity } = options;
   let wake: (() => void) | null = null;
-  let isPoked = true;
+  // The first transition of the runner pokes: before it the store is not open.
+  let isPoked = false;
   let sent: string | null = null;
   let wantFacts = true;
 

@@ -26,6 +26,8 @@ const MAX_QUEUED_EVENTS = 256;
 const MAX_QUEUED_OPERATIONS = 16;
 /** The machine is asked at least so often, whatever it wants: a lost wake-up cannot stop it for good. */
 const LONGEST_SLEEP_MS = 60 * 60_000;
+/** Longer than any pause of the machine. */
+const NEVER_MS = 365 * 24 * 3_600_000;
 /** How long a running operation may take to come to a safe point once the end was asked for (F70). */
 const STOP_TIMEOUT_MS = 20_000;
 
@@ -315,7 +317,10 @@ class Loop {
     this.#isPolling = true;
     try {
       const { poll } = this.#options;
-      if (poll === null) throw new Problem('E_UNAVAILABLE', 'this host has no control configured');
+      if (poll === null) {
+        // There is no use in asking again; the machine takes its longest pause.
+        throw new Problem('E_UNAVAILABLE', 'this host has no control', { retryAfterMs: NEVER_MS });
+      }
       const { assignment, pollAfterMs } = await poll(this.state);
       this.#isPolling = false;
       this.push({ type: 'polled', assignment, pollAfterMs, now: this.moment() });

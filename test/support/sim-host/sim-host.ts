@@ -195,6 +195,7 @@ async function makeHost(
     host: { id: HOST, group: GROUP, class: 'web' },
     identityOf: (slot: string) => directoryLayout(SLOT_ROOT).release(slot),
     localChecks: [],
+    controlUrls: [],
     traits: { arch: 'amd64' as const, agent: 1_000_000 },
   };
   let polls = 0;
