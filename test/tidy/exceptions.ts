@@ -2,7 +2,6 @@
 
 /** Error codes of parts that are not built yet: they stand in the table because codes are public and never renamed. */
 export const reservedCodes: Readonly<Record<string, string>> = {
-  E_EQUIVOCATION: 'two documents of one version: told by the audit log of the trust part',
   E_BUILDER: 'provenance of a foreign builder: judged by the policy gates of the trust part',
   E_NONCE: 'replayed answers: nonce-bound signed time of the trust part',
   E_WINDOW_CLOSED: 'the agent waits for its window by itself; an order by hand will say this',
