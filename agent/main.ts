@@ -35,5 +35,17 @@ const parts: CliParts = {
   },
 };
 
-const restarted = await scrubEnvironment();
-process.exitCode = restarted ?? (await runCli(process.argv.slice(2), parts));
+/** `agent tuf`: the conformance client keeps its environment, in which the suite sets the time. */
+async function runTuf(args: readonly string[]): Promise<number> {
+  const { runTufCli } = await import('./tuf-cli.ts');
+  return await runTufCli(args, {
+    nowMs: () => Date.now(),
+    printError: (line) => process.stderr.write(`${line}\n`),
+  });
+}
+
+const args = process.argv.slice(2);
+process.exitCode =
+  args[0] === 'tuf'
+    ? await runTuf(args.slice(1))
+    : ((await scrubEnvironment()) ?? (await runCli(args, parts)));

@@ -36,15 +36,25 @@ import {
   TARGETS,
   type TrustedSet,
 } from '#/bundle/trust/trusted-set.ts';
-import { isProblem, Problem } from '#/protocol/errors.ts';
+import { type ErrorCode, isProblem, Problem } from '#/protocol/errors.ts';
 import { readBundleEnvelope } from './trust-bundle-file.ts';
 import { readOrRebuildMemory, writeMemory } from './trust-state.ts';
 
 /** Something that an operator may want to know and that stops nothing. */
 export interface TrustNotice {
+  /** A code of protocol/errors.ts, where there is one for it. */
+  readonly code: ErrorCode | null;
   readonly kind: 'equivocation' | 'clock-behind' | 'clock-ahead' | 'state-rebuilt' | 'no-switch';
   readonly message: string;
 }
+
+const noticeCodes: Readonly<Record<TrustNotice['kind'], ErrorCode | null>> = {
+  equivocation: 'E_EQUIVOCATION',
+  'clock-behind': null,
+  'clock-ahead': null,
+  'state-rebuilt': 'E_STATE',
+  'no-switch': null,
+};
 
 export interface TrustOptions {
   /** root.json, and for hosts that never reach a repository targets.json, from the read-only part of the agent. */
@@ -131,7 +141,7 @@ class Verifier implements AgentTrust {
     await this.#keep(pin.set, pin.memory);
     const hindrance = pinHindrance(pin.desired, offer.artifactId, host.host, session.now);
     if (hindrance !== null) {
-      this.#options.onNotice({ kind: 'no-switch', message: hindrance });
+      this.#notice('no-switch', hindrance);
       return null;
     }
     const verified = await readManifest(pin, session, this.#documents, offer.artifactId, host);
@@ -283,7 +293,7 @@ class Verifier implements AgentTrust {
       this.#options.anchor.targets,
     ];
     let best: TrustedSet | null = null;
-    let refusal: unknown = null;
+    let refusal: Problem | null = null;
     for (const bytes of candidates) {
       if (bytes === null) continue;
       try {
@@ -324,7 +334,7 @@ class Verifier implements AgentTrust {
   }
 
   #notice(kind: TrustNotice['kind'], message: string): void {
-    this.#options.onNotice({ kind, message });
+    this.#options.onNotice({ kind, code: noticeCodes[kind], message });
   }
 }
 

@@ -4,7 +4,8 @@
  */
 import { isProblem, Problem } from '#/protocol/errors.ts';
 import { sha256 } from '../keys.ts';
-import { METADATA_MAX_BYTES, type MetadataRules, type TargetEntry } from './metadata.ts';
+import { METADATA_MAX_BYTES, type TargetEntry } from './metadata.ts';
+import { type MetadataRules } from './role.ts';
 import { isDelegated } from './delegation.ts';
 import {
   hasListedSnapshot,

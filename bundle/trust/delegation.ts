@@ -1,7 +1,7 @@
 /** Delegations of a targets role: which roles may speak of a path, in their order of trust. docs/specs/trust.md, section 6. */
 import type { JsonValue } from '#/protocol/errors.ts';
 import { sha256, type TufKey } from '../keys.ts';
-import { type MetadataRules, type Role, readKeys, readRole, topLevelRoles } from './metadata.ts';
+import { type MetadataRules, type Role, readKeys, readRole, topLevelRoles } from './role.ts';
 import { arrayAt, booleanAt, objectAt, refuse, stringAt } from './shape.ts';
 
 export interface Delegation {

@@ -7,6 +7,7 @@ import { canonicalJson } from '../canonical.ts';
 import type { TufKey } from '../keys.ts';
 import { parseStrictJson } from '../strict-json.ts';
 import { readDelegations, type Delegations } from './delegation.ts';
+import { type MetadataRules, readKeys, readRole, type Role, type TopLevelRole } from './role.ts';
 import { arrayAt, booleanAt, integerAt, objectAt, refuse, secondsAt, stringAt } from './shape.ts';
 
 /** Larger files are refused before they are parsed. */
@@ -16,26 +17,6 @@ export const METADATA_MAX_BYTES = {
   snapshot: 1024 * 1024,
   targets: 1024 * 1024,
 } as const;
-
-export const topLevelRoles = ['root', 'timestamp', 'snapshot', 'targets'] as const;
-export type TopLevelRole = (typeof topLevelRoles)[number];
-
-/** What a verifier accepts beyond the agent's rules; only the conformance client sets other values than `agentRules`. */
-export interface MetadataRules {
-  /** True when `signature` (bytes of its hex) by `key` over `message` is valid; false also for unknown kinds of key. */
-  readonly verifySignature: (key: TufKey, message: Uint8Array, signature: string) => boolean;
-  /** The material by which keys are told apart; null when the key is of a kind that is not accepted. */
-  readonly keyMaterial: (key: TufKey) => string | null;
-  /** Consistent snapshots; timestamp and snapshot entries with length and sha256; sha256 for every target. */
-  readonly strictForms: boolean;
-  /** Names of delegated roles. */
-  readonly isRoleName: (name: string) => boolean;
-}
-
-export interface Role {
-  readonly keyIds: readonly string[];
-  readonly threshold: number;
-}
 
 export interface FileDigests {
   /** Algorithm to lower-case hex; sha256 and sha512 are known, others are ignored. */
@@ -92,9 +73,7 @@ export interface Metadata<T extends Signed = Signed> {
 /** Field of our timestamps that says when they were signed: a floor of time for hosts without a clock. */
 export const ISSUED_FIELD = 'x-switchback-issued';
 
-const KEYS_MAX = 1024;
 const SIGNATURES_MAX = 64;
-const ROLE_KEYS_MAX = 64;
 const META_ENTRIES_MAX = 8192;
 const TARGETS_MAX = 16_384;
 const PATH_MAX_CHARS = 1024;
@@ -195,35 +174,6 @@ function readRoot(common: Common, signed: JsonObject, rules: MetadataRules): Roo
       targets: role('targets'),
     },
   };
-}
-
-/** Keys by key id. Keys of kinds that are not accepted stay in: they are ignored where signatures are counted. */
-export function readKeys(value: JsonValue | undefined, where: string): Map<string, TufKey> {
-  const keys = new Map<string, TufKey>();
-  const entries = Object.entries(objectAt(value, where));
-  if (entries.length > KEYS_MAX) return refuse('E_SCHEMA', where, `at most ${KEYS_MAX} keys`);
-  for (const [keyId, entry] of entries) {
-    const key = objectAt(entry, `${where}.${keyId}`);
-    const keyval = objectAt(key['keyval'], `${where}.${keyId}.keyval`);
-    keys.set(keyId, {
-      keytype: stringAt(key['keytype'], `${where}.${keyId}.keytype`, 64),
-      scheme: stringAt(key['scheme'], `${where}.${keyId}.scheme`, 64),
-      keyval: { public: stringAt(keyval['public'], `${where}.${keyId}.keyval.public`, 8192) },
-    });
-  }
-  return keys;
-}
-
-/** Key ids and threshold of a role. */
-export function readRole(value: JsonValue | undefined, where: string): Role {
-  const role = objectAt(value, where);
-  const keyIds = arrayAt(role['keyids'], `${where}.keyids`, ROLE_KEYS_MAX).map((keyId) =>
-    stringAt(keyId, `${where}.keyids`, 256),
-  );
-  if (new Set(keyIds).size !== keyIds.length) {
-    return refuse('E_SCHEMA', `${where}.keyids`, 'each key id once');
-  }
-  return { keyIds, threshold: integerAt(role['threshold'], `${where}.threshold`, 1) };
 }
 
 function readTimestamp(common: Common, signed: JsonObject, rules: MetadataRules): Timestamp {

@@ -1,7 +1,7 @@
 /** The rules of the agent: strict Ed25519, digests everywhere, narrow role names. docs/specs/trust.md, section 5. */
 import { isStrictPublicKey, PUBLIC_KEY_BYTES, SIGNATURE_BYTES, verify } from '../ed25519.ts';
 import { bytesOfHex, type TufKey } from '../keys.ts';
-import type { MetadataRules } from './metadata.ts';
+import type { MetadataRules } from './role.ts';
 
 /** Names of delegated roles that this system has: img-<class>, attest-<class>, grp-<group>, cfg-<scope>, policy. */
 const ROLE_NAME = /^(?:(?:img|attest|grp|cfg)-[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?|policy)$/;

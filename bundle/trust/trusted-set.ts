@@ -12,14 +12,13 @@ import {
   decodeMetadata,
   type FileDigests,
   type Metadata,
-  type MetadataRules,
   type MetaEntry,
-  type Role,
   type Root,
   type Snapshot,
   type Targets,
   type Timestamp,
 } from './metadata.ts';
+import { type MetadataRules, type Role } from './role.ts';
 import { dateText } from './shape.ts';
 
 export interface TrustedSet {

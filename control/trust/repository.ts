@@ -5,7 +5,8 @@
 import { canonicalDocument, canonicalJson } from '#/bundle/canonical.ts';
 import { hexOf, sha256, type PublicKey, type Signer, type TufKey } from '#/bundle/keys.ts';
 import { parseStrictJson } from '#/bundle/strict-json.ts';
-import { METADATA_MAX_BYTES, type Role, topLevelRoles } from '#/bundle/trust/metadata.ts';
+import { METADATA_MAX_BYTES } from '#/bundle/trust/metadata.ts';
+import { type Role, topLevelRoles } from '#/bundle/trust/role.ts';
 import { dateText, secondsAt } from '#/bundle/trust/shape.ts';
 import { type JsonValue, Problem } from '#/protocol/errors.ts';
 

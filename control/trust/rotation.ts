@@ -1,6 +1,6 @@
 /** Other keys for a role, and the end of a key. Hosts follow by themselves. docs/specs/trust.md, section 8. */
 import { hexOf, tufKeyOf } from '#/bundle/keys.ts';
-import { topLevelRoles } from '#/bundle/trust/metadata.ts';
+import { topLevelRoles } from '#/bundle/trust/role.ts';
 import { Problem } from '#/protocol/errors.ts';
 import { delegate, type RoleKeys } from './delegations.ts';
 import {

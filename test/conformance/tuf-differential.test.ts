@@ -6,6 +6,7 @@
  */
 import { createHash, randomBytes } from 'node:crypto';
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { BaseFetcher, Updater } from 'tuf-js';
 import { afterAll, beforeAll, expect, it, vi } from 'vitest';
@@ -90,7 +91,9 @@ async function askOurs(host: TufHost): Promise<Verdict> {
 }
 
 async function askTufJs(files: ReadonlyMap<string, Uint8Array>, cache: string): Promise<Verdict> {
-  const { DownloadHTTPError } = await import('../../node_modules/tuf-js/dist/error.js');
+  const { DownloadHTTPError } = createRequire(import.meta.url)('tuf-js/dist/error.js') as {
+    DownloadHTTPError: new (message: string, status: number) => Error;
+  };
   const fetcher = new MapFetcher(files);
   const { downloadBytes } = fetcher;
   fetcher.downloadBytes = async (url, maxLength) => {
