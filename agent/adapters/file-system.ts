@@ -1,5 +1,5 @@
 /** What slots-directory.ts asks about file systems: room, use, mounts. */
-import { lstat, readdir, readFile, statfs } from 'node:fs/promises';
+import { chmod, lstat, readdir, readFile, statfs } from 'node:fs/promises';
 import { errnoOf, fileProblem } from './file-port.ts';
 
 /** Mounts of this process; longer tables are cut, which only hides mounts that no slot has. */
@@ -28,6 +28,11 @@ export async function usedBytesOf(path: string): Promise<number> {
     for (const name of await mapped('list', at, () => readdir(at))) todo.push(`${at}/${name}`);
   }
   return used;
+}
+
+/** Gives the owner of a directory all rights in it. */
+export async function openUp(path: string): Promise<void> {
+  await mapped('chmod', path, () => chmod(path, 0o700));
 }
 
 /** Mount points at or below `path`. */

@@ -40,6 +40,8 @@ export interface DirectorySlotsOptions {
   readonly usedBytes: (path: string) => Promise<number>;
   /** Mount points at or below a path. */
   readonly mountsBelow: (path: string) => Promise<readonly string[]>;
+  /** Lets the owner of a directory write in it: read-only ones stand in the way of their removal for all but root. */
+  readonly openUp?: (path: string) => Promise<void>;
   /** Kept free at all times. */
   readonly reserveBytes: number;
   readonly reserveInodes: number;
@@ -279,6 +281,7 @@ class DirectorySlots implements Slots {
       await this.#files.unlink(path);
       return;
     }
+    await this.#options.openUp?.(path);
     if (depth > REMOVE_MAX_DEPTH) throw new Problem('E_IO', `${path} is nested too deeply`);
     for (const entry of await this.#files.list(path)) {
       const child = `${path}/${entry.name}`;

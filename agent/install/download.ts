@@ -134,9 +134,10 @@ class DownloadRun {
 
   async all(signal: AbortSignal): Promise<void> {
     const task = this.#task;
-    const isDevice = task.targets.some(({ kind }) => kind === 'device');
     const mayHold =
-      task.staging !== null ? prepareStaging(task.staging, this.#plan, this.#created) : isDevice;
+      task.staging === null
+        ? task.resumesDevice
+        : prepareStaging(task.staging, this.#plan, this.#created);
     const descriptors = this.#openImages();
     const seed = task.seed === null ? null : seedPlanOf(task.seed, this.#bundle.index);
     const pool = createWorkerPool(

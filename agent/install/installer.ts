@@ -16,6 +16,7 @@ import { runReadBack } from './read-back-task.ts';
 import type { InstallSettings } from './settings.ts';
 import { readManifestBytes, readSlotIndex } from './slot-manifest.ts';
 import type { RequestHeaders } from './source.ts';
+import { removeTree } from './staging.ts';
 import type { KeptVersion, ReadBackOutcome } from './task.ts';
 import { processWorld } from './world.ts';
 import { directoryTargets } from './write-plan.ts';
@@ -36,6 +37,8 @@ export interface InstallerOptions {
   readonly run: 'child' | 'here';
   /** Hears the pid of each child. */
   readonly onChild?: (pid: number) => void;
+  /** Hears how each read-back went: whether it could pass the page cache by, and what differed. */
+  readonly onReadBack?: (slot: string, outcome: ReadBackOutcome) => void;
 }
 
 /**
@@ -92,6 +95,7 @@ class DirectoryInstaller implements Installer {
       const isComplete = await this.#isDirectory(this.#layout.release(slot));
       const directory = isComplete ? this.#layout.release(slot) : this.#layout.staging(slot);
       const outcome = await this.#compare(offer, slot, directory, onProgress, signal);
+      this.#options.onReadBack?.(slot, outcome);
       if (outcome.differences.length === 0) break;
       await this.#refuseOrUnmake(slot, directory, outcome, rewrites >= REWRITES);
       await this.#write(offer, slot, onProgress, signal);
@@ -119,6 +123,7 @@ class DirectoryInstaller implements Installer {
           sources: offer.sources,
           targets: directoryTargets(offer.manifest, staging),
           staging,
+          resumesDevice: false,
           meta: this.#layout.meta(slot),
           seed: await this.#seed(slot),
           settings: this.#options.settings,
@@ -236,10 +241,6 @@ function clientHere(options: InstallerOptions): ChildClient {
     download: (task, onProgress, signal) => runDownload(task, world, onProgress, signal),
     readBack: (task, onProgress, signal) => runReadBack(task, world, onProgress, signal),
   };
-}
-
-function removeTree(path: string): void {
-  rmSync(path, { recursive: true, force: true });
 }
 
 function ignoreMissing(error: unknown): void {

@@ -25,6 +25,20 @@ import type { WritePlan } from './write-plan.ts';
 const THERE = 2;
 const SYNCFS_TIMEOUT_MS = 10 * 60_000;
 
+/** Removes a directory with all in it, also read-only directories of one's own. Nothing there is fine. */
+export function removeTree(path: string): void {
+  const openUp = (directory: string): void => {
+    chmodSync(directory, 0o700);
+    for (const entry of readdirSync(directory, { withFileTypes: true })) {
+      if (entry.isDirectory()) openUp(`${directory}/${entry.name}`);
+    }
+  };
+  attempt('remove', path, () => {
+    if (lstatSync(path, { throwIfNoEntry: false })?.isDirectory()) openUp(path);
+    rmSync(path, { recursive: true, force: true });
+  });
+}
+
 /**
  * Makes the directories of the plan below `staging`, which exists. What an interrupted run left is kept where it fits the
  * plan, and marked in `created`; everything else there is removed. Gives true when something was kept.
@@ -47,7 +61,7 @@ export function prepareStaging(staging: string, plan: WritePlan, created: Int32A
         isResumed = true;
       } else {
         // Links are made anew at the end; a hard link also makes its file look shared, so both are written again.
-        rmSync(path, { recursive: true, force: true });
+        removeTree(path);
       }
     }
   };

@@ -17,6 +17,8 @@ export interface DownloadTask {
   readonly targets: readonly PayloadTarget[];
   /** Directory that everything is written into, synced as a whole; null for devices. */
   readonly staging: string | null;
+  /** Devices: what is there is checked and kept where it fits, because an interrupted run may have left it. */
+  readonly resumesDevice: boolean;
   /** Directory for manifest and index; null: not kept. */
   readonly meta: string | null;
   readonly seed: KeptVersion | null;

@@ -51,6 +51,7 @@ function taskFor(device: string, sources: readonly string[]): DownloadTask {
     sources,
     targets: [{ kind: 'device', path: device }],
     staging: null,
+    resumesDevice: true,
     meta: null,
     seed: null,
     settings: testSettings,

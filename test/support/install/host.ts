@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { createDirectoryBootControl } from '#/agent/adapters/boot-directory.ts';
 import { nodeFiles } from '#/agent/adapters/file-port.ts';
-import { mountsBelow, spaceOf, usedBytesOf } from '#/agent/adapters/file-system.ts';
+import { mountsBelow, openUp, spaceOf, usedBytesOf } from '#/agent/adapters/file-system.ts';
 import {
   createDirectorySlots,
   type DirectorySlotsOptions,
@@ -88,6 +88,7 @@ export async function makeHost(root: string, options: HostOptions = {}) {
     space: spaceOf,
     usedBytes: usedBytesOf,
     mountsBelow,
+    openUp,
     reserveBytes: 0,
     reserveInodes: 0,
     ...options.slots,
