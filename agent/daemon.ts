@@ -22,7 +22,7 @@ import {
 import { openDirectory } from './adapters/durable.ts';
 import { createExec } from './adapters/exec.ts';
 import { nodeFiles } from './adapters/file-port.ts';
-import { mountsBelow, spaceOf, usedBytesOf } from './adapters/file-system.ts';
+import { mountsBelow, openUp, spaceOf, usedBytesOf } from './adapters/file-system.ts';
 import { guardFiles } from './adapters/guard-files.ts';
 import { beat } from './adapters/heartbeat.ts';
 import { hostArch, hostFacts } from './adapters/host-facts.ts';
@@ -190,6 +190,7 @@ async function buildHost(
     space: spaceOf,
     usedBytes: usedBytesOf,
     mountsBelow,
+    openUp,
     reserveBytes: settings.slots.reserveBytes,
     reserveInodes: RESERVE_INODES,
   });
@@ -240,6 +241,11 @@ async function buildHost(
       settings: installSettings(settings, identity),
       requestHeaders: link === null ? null : ({ url }) => link.sourceHeaders(url),
       run: 'child',
+      onReadBack: (slot, { direct, durationMs, differences }) => {
+        const seen = { event: 'read-back', slot, direct, durationMs: Math.round(durationMs) };
+        if (differences.length > 0) log.warn({ ...seen, differences }, 'slot read back differs');
+        else log.debug(seen, direct ? 'slot read back' : 'slot read back through the page cache');
+      },
     }),
     bootControl: createDirectoryBootControl({ root, files }),
     activator,
