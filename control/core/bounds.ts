@@ -1,7 +1,7 @@
 /** How sure are we? One-sided 95 % Wilson bounds of a failure rate (rules 3 and 4 of docs/specs/rollout.md). */
 
 /** One-sided 95 % quantile of the normal distribution. */
-const Z = 1.6448536269514722;
+const Z = 1.645;
 
 function wilson(failures: number, results: number, sign: 1 | -1): number {
   const rate = failures / results;

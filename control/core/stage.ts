@@ -115,8 +115,10 @@ export function callTheRoll(
       if (mustWait && !isOverdue(attempt, rollout, scene.now)) busy.push(host);
       else if (!online) offline.push(host);
     } else if (host.running === rollout.artifactId) onTarget.push(host);
-    else if (attempt !== null) busy.push(host);
-    else if (!online) offline.push(host);
+    else if (attempt !== null) {
+      // In an attempt of something else, a pin of its own for example: it holds us up only if we are next.
+      if (isOfferable(host)) busy.push(host);
+    } else if (!online) offline.push(host);
     else if (isOfferable(host)) waiting.push(host);
   }
   return { members, waiting, busy, onTarget, offline };
@@ -183,8 +185,11 @@ export function judge(
   const isBounded = upperBound(all.failures, all.results) <= limit;
   const enough = all.results >= Math.min(policy.minSample, Math.max(1, reachable));
   const byBound = all.results >= policy.minSample && isBounded && (!isLast || isQuiet);
-  // Too few hosts to ever show the limit: the plain count decides, and the words say so.
+  // Too few hosts to ever show the limit: the plain count decides, and the words say so. After the last stage nothing opens, so
+  // there the plain count is enough too.
+  const isSmall = roll.members.length < sampleNeeded(limit);
   const byCount =
+    (isSmall || isLast) &&
     isQuiet &&
     (enough || roll.onTarget.length > 0) &&
     all.results + roll.onTarget.length > 0 &&
@@ -193,10 +198,10 @@ export function judge(
     return { kind: 'wait', words: waitWords(roll, all, policy.minSample, isQuiet) };
   const soakUntilMs =
     all.lastConfirmMs === null ? scene.now : all.lastConfirmMs + policy.soakSeconds * 1000;
-  const proof =
-    byBound && isBounded
-      ? `${all.failures} of ${all.results} failed: the rate is surely below ${policy.maxFailurePercent} %`
-      : `${all.failures} of ${all.results} failed (too few to prove ${policy.maxFailurePercent} %: that takes ${sampleNeeded(limit)} without a failure)`;
+  const count = `${all.failures} of ${all.results} failed`;
+  const proof = isBounded
+    ? `${count}: the rate is surely below ${policy.maxFailurePercent} %`
+    : `${count} (this does not prove ${policy.maxFailurePercent} %: that takes ${sampleNeeded(limit)} without a failure)`;
   if (scene.now < soakUntilMs)
     return { kind: 'soak', untilMs: soakUntilMs, words: `${proof}; quiet time runs` };
   return { kind: 'pass', words: proof };
@@ -207,6 +212,8 @@ function waitWords(roll: Roll, all: Tally, minSample: number, isQuiet: boolean):
   if (!isQuiet)
     return `waits for ${roll.busy.length} hosts in an attempt and ${roll.waiting.length} to be offered`;
   if (all.failures > 0)
-    return `${all.failures} of ${all.results} failed: above the limit but not surely; needs a decision (resume, promote or abort)`;
+    return `${all.failures} of ${all.results} failed: neither surely below the limit nor surely above; needs a decision (resume, promote or abort)`;
+  if (roll.offline.length === 0)
+    return `has ${all.results} of ${minSample} results, and no host of the stage can give another; promote or abort`;
   return `has ${all.results} of ${minSample} results and ${roll.offline.length} offline hosts; waits for them`;
 }
