@@ -393,7 +393,7 @@ export const errors = {
   E_ADRIFT: {
     ...damaged,
     doc: 'The host runs neither the version before the attempt nor the one that was tried.',
-    act: 'Find out who changed it; `agent clear` lets the agent take the host as it is.',
+    act: 'Find out who changed it; `switchback-agent retry` lets the agent take the host as it is.',
   },
   E_REWOUND: {
     ...refused,

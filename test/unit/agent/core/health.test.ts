@@ -39,7 +39,7 @@ function verdicts(
 ): readonly Verdict['is'][] {
   let health = start;
   const seen: Verdict['is'][] = [];
-  for (const [index, sign] of [...rounds].entries()) {
+  for (const [index, sign] of rounds.split('').entries()) {
     const results: readonly CheckOutcome[] = [
       { name: 'web', ok: sign === '+', durationMs: 1, detail: 'seen' },
     ];
