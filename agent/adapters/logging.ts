@@ -30,7 +30,7 @@ export function createLogger(level: LogLevel, fd = 1): Logger {
   );
 }
 
-/** The one line of a change of state (docs/reference/log-events.md). */
+/** The one line of a change of state. A poll without news is no change that anybody wants to read of every few minutes. */
 export function logState(
   log: Logger,
   change: {
@@ -42,5 +42,8 @@ export function logState(
     readonly why?: string;
   },
 ): void {
-  log.info({ event: 'state', ...change }, `${change.from} -> ${change.to}`);
+  const isPoll = [change.from, change.to].every(
+    (state) => state === 'idle' || state === 'checking',
+  );
+  log[isPoll ? 'debug' : 'info']({ event: 'state', ...change }, `${change.from} -> ${change.to}`);
 }

@@ -1,6 +1,6 @@
 /** Files of settings: where they are, in which order they count, and how they merge. */
 import { readdirSync, readFileSync, realpathSync, statSync } from 'node:fs';
-import { basename, join } from 'node:path';
+import { join } from 'node:path';
 import { parse, TomlDate, TomlError } from 'smol-toml';
 import * as v from 'valibot';
 import { isProblem, Problem } from '#/protocol/errors.ts';
@@ -15,6 +15,8 @@ export const CONFIG_DIRECTORIES = [
 const FILE_MAX_BYTES = 256 * 1024;
 const FILES_MAX = 256;
 const DEPTH_MAX = 4;
+/** Typing errors up to which a key is taken for another one that is meant. */
+const TYPO_MAX = 2;
 
 /** A value of a setting with the file that gave it. */
 export interface Origin {
@@ -183,11 +185,22 @@ function didYouMean(written: string, known: ReadonlyMap<string, string>): string
   const wanted = simple(written);
   for (const key of known.keys()) {
     const have = simple(key);
-    if (have === wanted || have.startsWith(wanted) || wanted.startsWith(have))
-      return ` (did you mean ${key}?)`;
+    const isPart = have.startsWith(wanted) || wanted.startsWith(have);
+    if (isPart || distance(wanted, have) <= TYPO_MAX) return ` (did you mean ${key}?)`;
   }
   return '';
 }
 
-/** The file's name without its directory, for messages to people. */
-export const shortName = (file: string): string => basename(file);
+/** Letters to insert, leave out or change until one text is the other. */
+function distance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, at) => at);
+  for (let i = 0; i < a.length; i += 1) {
+    const next = [i + 1];
+    for (let j = 0; j < b.length; j += 1) {
+      const change = (row[j] ?? 0) + (a[i] === b[j] ? 0 : 1);
+      next.push(Math.min(change, (row[j + 1] ?? 0) + 1, (next[j] ?? 0) + 1));
+    }
+    row = next;
+  }
+  return row.at(-1) ?? 0;
+}
