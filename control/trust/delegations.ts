@@ -24,11 +24,11 @@ import {
   publishTimestamp,
   putTarget,
   readCurrent,
-  readRoleDocument,
   type Repository,
   type RepositoryFile,
   rootFiles,
   type RootDocument,
+  roleDocumentIn,
   roleKeysOf,
   signDocument,
   SPEC_VERSION,
@@ -205,7 +205,7 @@ export function refreshTimestamp(repository: Repository): readonly RepositoryFil
     'targets',
     ...(targets.delegations?.roles ?? []).map((entry) => entry.name),
   ]) {
-    const document = role === 'targets' ? targets : readRoleDocument(repository, role);
+    const document = role === 'targets' ? targets : roleDocumentIn(repository, current, role);
     const mine = canSign(repository, roleKeysOf(current.root, targets, role));
     const life = role === 'targets' ? 'targets' : 'delegated';
     if (mine && isDue(repository, document, life)) due.set(role, document);

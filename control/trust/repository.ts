@@ -133,7 +133,16 @@ export function readCurrent(repository: Repository): Current {
  * @throws Problem E_NOT_FOUND when it is not delegated
  */
 export function readRoleDocument(repository: Repository, role: string): TargetsDocument {
-  const { root, snapshot, targets } = readCurrent(repository);
+  return roleDocumentIn(repository, readCurrent(repository), role);
+}
+
+/** As readRoleDocument, for callers that look at many roles: the current documents are read once. */
+export function roleDocumentIn(
+  repository: Repository,
+  current: Current,
+  role: string,
+): TargetsDocument {
+  const { root, snapshot, targets } = current;
   if (snapshot?.meta[`${role}.json`] !== undefined) {
     return readRoleFile(repository, snapshot, role);
   }

@@ -9,8 +9,8 @@ import {
   keyUses,
   nowSeconds,
   readCurrent,
-  readRoleDocument,
   type Repository,
+  roleDocumentIn,
   roleKeysOf,
   type SignedDocument,
 } from './repository.ts';
@@ -51,7 +51,8 @@ export interface TrustOverview {
 
 /** Every role with its keys, and the protections that are off. */
 export function trustStatus(repository: Repository): TrustOverview {
-  const { root, timestamp, snapshot, targets } = readCurrent(repository);
+  const current = readCurrent(repository);
+  const { root, timestamp, snapshot, targets } = current;
   const held = new Set(repository.keys.map((key) => key.signer.key.keyId));
   const delegated = (targets.delegations?.roles ?? []).map((entry) => entry.name);
   const documents = new Map<string, SignedDocument | null>([
@@ -59,7 +60,7 @@ export function trustStatus(repository: Repository): TrustOverview {
     ['timestamp', timestamp],
     ['snapshot', snapshot],
     ['targets', targets],
-    ...delegated.map((role) => [role, readRoleDocument(repository, role)] as const),
+    ...delegated.map((role) => [role, roleDocumentIn(repository, current, role)] as const),
   ]);
   const roles: RoleStatus[] = [];
   for (const [role, document] of documents) {
