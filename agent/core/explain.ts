@@ -21,23 +21,31 @@ function ofState(state: State, runMs: number): Explanation {
       next: 'goes on by itself once it can be written again',
     };
   }
-  const hold = holdOf(state);
   switch (state.at) {
     case 'idle':
     case 'checking':
-      return ofRest(state, runMs);
+      return unlessHeld(state, ofRest(state, runMs));
     case 'offered':
     case 'preflight':
-      return { why: `${nameOf(state)} is offered`, next: hold ?? 'it is checked, then downloaded' };
+      return unlessHeld(state, {
+        why: `${nameOf(state)} is offered`,
+        next: 'it is checked, then downloaded',
+      });
     case 'downloading': {
       const again = state.rewrites > 0 ? ', once more: the first read-back failed' : '';
       const why = `${nameOf(state)} is downloaded${again}${retries(state, runMs)}`;
-      return { why, next: hold ?? 'it is read back and verified' };
+      return unlessHeld(state, { why, next: 'it is read back and verified' });
     }
     case 'verifying':
-      return { why: `${nameOf(state)} is read back and verified`, next: hold ?? 'it is staged' };
+      return unlessHeld(state, {
+        why: `${nameOf(state)} is read back and verified`,
+        next: 'it is staged',
+      });
     case 'staged':
-      return { why: `${nameOf(state)} is staged`, next: hold ?? 'the window is looked up' };
+      return unlessHeld(state, {
+        why: `${nameOf(state)} is staged`,
+        next: 'the window is looked up',
+      });
     case 'waiting':
       return ofWaiting(state);
     case 'arming':
@@ -98,8 +106,6 @@ function ofRest(state: At<'idle'> | At<'checking'>, runMs: number): Explanation 
       ? 'nothing is under way'
       : `the last attempt ended ${lastEnd.phase}${lastEnd.code === null ? '' : ` ${lastEnd.code}`}` +
         `${lastEnd.message === '' ? '' : `: ${lastEnd.message}`}`;
-  const hold = holdOf(state);
-  if (hold !== null) return { why, next: hold };
   const pollS = seconds(state.poll.dueRunMs - runMs);
   if (retry === null || retry.code === 'E_DENIED')
     return { why, next: `control is asked in ${pollS}` };
@@ -148,10 +154,21 @@ function nameOf(state: { readonly attempt: At<'offered'>['attempt'] }): string {
   return `version ${version} (${artifactId.slice(0, 12)})`;
 }
 
-function holdOf(state: State): string | null {
+/** Past the switch neither a pause nor a halt changes anything. */
+function holdOf(state: State): Explanation | null {
   const { paused, halted } = state.modes;
-  if (paused) return 'paused: goes on when the operator of this host resumes it';
-  return halted ? 'halted by control: goes on when the halt is lifted' : null;
+  if (paused) {
+    return {
+      why: 'paused by the operator of this host',
+      next: 'goes on when `switchback-agent resume` is run',
+    };
+  }
+  return halted ? { why: 'halted by control', next: 'goes on when the halt is lifted' } : null;
+}
+
+function unlessHeld(state: State, free: Explanation): Explanation {
+  const hold = holdOf(state);
+  return hold === null ? free : { why: `${hold.why}: ${free.why}`, next: hold.next };
 }
 
 function retries(state: State, runMs: number): string {

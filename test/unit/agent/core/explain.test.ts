@@ -26,8 +26,8 @@ describe('every state says why, and what happens next', () => {
   it('a host that is paused, halted or blind looks like one that goes on', () => {
     const staged = goTo(hostWith('directory', 'good'), 'staged');
     const paused = memOf(order(staged, { kind: 'pause' }));
-    expect(explain(paused, 0).next).toMatch(/^paused/);
-    expect(explain(memOf(hear({ ...staged, control: 'halted' })), 0).next).toMatch(/^halted/);
+    expect(explain(paused, 0).why).toMatch(/^paused by the operator of this host: version 2/);
+    expect(explain(memOf(hear({ ...staged, control: 'halted' })), 0).why).toMatch(/^halted/);
     const blind = { ...paused, modes: { ...paused.modes, observeOnly: true } };
     expect(explain(blind, 0).why).toMatch(/cannot be written/);
   });
