@@ -9,6 +9,7 @@ import {
 } from '#/protocol/documents.ts';
 import { isProblem, type Problem } from '#/protocol/errors.ts';
 import { fullJitterMs } from './core/backoff.ts';
+import { explain } from './core/explain.ts';
 import type { State } from './core/state.ts';
 import type { Clock, ControlLink, Identity, Random, StateStore } from './ports.ts';
 
@@ -20,6 +21,8 @@ const MAX_DENIED = 64;
 const GATHER_MS = 200;
 const BACKOFF_BASE_MS = 2_000;
 const BACKOFF_CAP_MS = 5 * 60_000;
+
+const WHOLE = { events: MAX_EVENTS, isPlain: false } as const;
 
 /** Facts about the host, for people and selectors. */
 export type HostFacts = NonNullable<ReportDocument['facts']>;
@@ -54,6 +57,8 @@ export function createReporter(options: ReporterOptions): Reporter {
   let isPoked = false;
   let sent: string | null = null;
   let wantFacts = true;
+  // Made smaller while control refuses what was sent: one event that it cannot read must not hold up all others.
+  let size: { readonly events: number; readonly isPlain: boolean } = WHOLE;
 
   const poke = (): void => {
     isPoked = true;
@@ -67,7 +72,7 @@ export function createReporter(options: ReporterOptions): Reporter {
     });
 
   const send = async (): Promise<void> => {
-    const events = store.waitingReports(MAX_EVENTS);
+    const events = store.waitingReports(size.events);
     const standing = standingOf(options.state());
     const key = JSON.stringify(standing);
     if (events.length === 0 && key === sent && !wantFacts) return;
@@ -80,14 +85,18 @@ export function createReporter(options: ReporterOptions): Reporter {
       bootId: clock.bootId(),
       ...standing,
       agentVersion: options.agentVersion,
-      events: [...events],
-      ...(facts === null ? {} : { facts }),
+      events: events.map((event) => ({
+        ...event,
+        evidence: size.isPlain ? {} : wholeNumbers(event.evidence),
+      })),
+      ...(facts === null || size.isPlain ? {} : { facts: wholeNumbers(facts) }),
     };
     const payload = new TextEncoder().encode(JSON.stringify(document));
     const answer = await control.report(identity.sign(REPORT_PAYLOAD_TYPE, payload));
     await store.acknowledgeReports(events.map((event: ReportEvent) => event.id));
     sent = key;
-    wantFacts = answer.wantFacts;
+    wantFacts = answer.wantFacts && !size.isPlain;
+    size = WHOLE;
     // What did not fit, and what changed on the way.
     if (store.waitingReports(1).length > 0 || wantFacts) poke();
     if (answer.ackSeq > seq) await rewound(answer.ackSeq);
@@ -99,6 +108,9 @@ export function createReporter(options: ReporterOptions): Reporter {
 
   /** A refused number means that control has seen a higher one: the next report goes above it, with everything. */
   const afterFailure = async (problem: Problem): Promise<void> => {
+    if (isUnreadable(problem)) {
+      size = { events: Math.ceil(size.events / 2), isPlain: size.events === 1 };
+    }
     if (problem.code !== 'E_REPORT_SEQUENCE') return;
     wantFacts = true;
     const lastSeq = problem.details['ackSeq'];
@@ -135,6 +147,21 @@ export function createReporter(options: ReporterOptions): Reporter {
   };
 }
 
+/** Control said that it does not understand the report itself. */
+function isUnreadable(problem: Problem): boolean {
+  return isProblem(problem, 'E_SCHEMA', 'E_PARSE', 'E_CANON', 'E_TOOBIG', 'E_USAGE');
+}
+
+/** Numbers in signed documents are integers: others have more than one spelling (E_CANON). */
+function wholeNumbers(values: HostFacts): HostFacts {
+  const whole: Record<string, string | number | boolean> = {};
+  for (const [key, value] of Object.entries(values)) {
+    if (typeof value !== 'number') whole[key] = value;
+    else if (Number.isFinite(value)) whole[key] = Math.round(value);
+  }
+  return whole;
+}
+
 /** What a report says beside its events. `checking` is idle to everyone else: it comes and goes with each poll. */
 export function standingOf(
   state: State,
@@ -145,7 +172,8 @@ export function standingOf(
     running: known.artifactId,
     previous: known.previous,
     state: state.at === 'checking' ? 'idle' : state.at,
-    why: whyOf(state),
+    // At the time of the state itself: a reason that counts down would be news at every look.
+    why: explain(state, state.run.runMs).why,
     healthy:
       state.at === 'needs-attention'
         ? false
@@ -154,14 +182,4 @@ export function standingOf(
           : null,
     denied: state.denied.slice(-MAX_DENIED).map(({ artifactId, code }) => ({ artifactId, code })),
   };
-}
-
-function whyOf(state: State): string {
-  if (state.modes.observeOnly) return 'the state directory cannot be written: only observing';
-  if ('reason' in state) return `${state.reason.code}: ${state.reason.message}`.slice(0, 1024);
-  if (state.modes.paused) return 'paused by the operator of this host';
-  if (state.at === 'waiting') return `waiting: ${state.step}`;
-  if (state.lastEnd === null) return '';
-  const { phase, code, message } = state.lastEnd;
-  return `${phase}${code === null ? '' : ` (${code})`}: ${message}`.slice(0, 1024);
 }
