@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { V1, V2 } from '#/test/model/agent/world.ts';
+import { V1, V2, type World } from '#/test/model/agent/world.ts';
 import {
   endOf,
   fail,
@@ -16,6 +16,13 @@ import {
   rewound,
   succeed,
 } from './hosts.ts';
+
+/** Control has answered, and the offer is being resolved. */
+function atResolve(host: World): World {
+  let now = goTo(host, 'checking');
+  while (now.agent?.running == null) now = goTo(now, 'checking');
+  return now;
+}
 
 describe('before the switch', () => {
   it('F18 no space: the old slot is untouched, and the offer waits before it is tried again', () => {
@@ -94,6 +101,44 @@ describe('before the switch', () => {
     expect(after.agent?.running).toBeNull();
     const over = goToEnd({ ...after, control: 'offering' });
     expect(endOf(over)).toEqual(['confirmed', null]);
+  });
+
+  it('F56 a version below the floor is taken up, or one that is not denied is held back with another', () => {
+    const low = fail(atResolve(hostWith('directory', 'good')), 'E_FLOOR', 'refused');
+    expect(endOf(low)).toEqual(['refused', 'E_FLOOR']);
+    const denied = [
+      {
+        artifactId: '3'.repeat(64) as typeof V2,
+        code: 'E_UNHEALTHY' as const,
+        message: '',
+        retryGeneration: 0,
+        count: 1,
+        atWallMs: 0,
+      },
+    ];
+    const host = hostWith('directory', 'good');
+    const over = goToEnd({ ...host, disk: { ...host.disk, denied } });
+    expect(endOf(over)).toEqual(['confirmed', null]);
+    expect(memOf(over).denied).toEqual(denied);
+  });
+
+  it('F60 the lock behind the drain hook is not given: no switch, and nothing is kept', () => {
+    let now = goTo(hostWith('partition', 'good'), 'waiting.drain');
+    for (let tries = 1; tries < 5; tries += 1) {
+      now = fail(now, 'E_HOOK', 'unavailable');
+      expect(placeOf(now)).toBe('waiting.drain');
+      expect(now.agent?.running).toBeNull();
+      now = pass(now, 300_000);
+    }
+    const given = fail(now, 'E_HOOK', 'unavailable');
+    expect([placeOf(given), given.agent?.running?.do]).toEqual(['arming.undrain', 'undrain']);
+    expect(endOf(goToEnd(given))).toEqual(['aborted', 'E_HOOK']);
+  });
+
+  it('F60 the lock is not given back after a rollback across reboots', () => {
+    const back = goTo(hostWith('partition', 'unhealthy'), 'rolled-back.undrain');
+    expect(back.agent?.running?.do).toBe('undrain');
+    expect(goTo(reboot(back), 'rolled-back.undrain').agent?.running?.do).toBe('undrain');
   });
 
   it('F58 recalled while downloading, staged or arming: ends before the switch', () => {
