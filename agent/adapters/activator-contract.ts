@@ -59,6 +59,7 @@ export interface ActivatorOptions {
   readonly onEvent: (event: SupervisorEvent) => void;
   /** For tests. */
   readonly systemctl?: string;
+  readonly rebootWaitMs?: number;
 }
 
 /** Replaces `{slot}` in each argument by the directory of the version. */

@@ -16,6 +16,7 @@ import type { Settings } from '#/agent/config.ts';
 import type { Activator, SlotId } from '#/agent/ports.ts';
 import { guardFiles } from './guard-files.ts';
 import { commandStarter } from './activator-command.ts';
+import { rebootStarter } from './activator-reboot.ts';
 import { processStarter } from './activator-process.ts';
 import { unitStarter } from './activator-units.ts';
 import {
@@ -73,7 +74,7 @@ export function createActivator(options: ActivatorOptions): HostActivator {
     command: commandStarter(options),
     process,
     none: idleStarter(),
-    reboot: idleStarter(),
+    reboot: rebootStarter(options, options.rebootWaitMs),
   } as const satisfies Record<Activation['kind'], Starter>;
   const guard = guardFiles({
     ...options,
@@ -96,6 +97,9 @@ export function createActivator(options: ActivatorOptions): HostActivator {
       const [live, last] = [await liveVersion(), before()];
       const kind = live?.activation.kind ?? last?.activation.kind;
       if (kind === undefined) return single(process.artifacts());
+      // What was live when this boot was first looked at is what it came up from.
+      if (kind === 'reboot' && last === null && live !== null)
+        writeRecord(recordPath, { v: 1, bootId: options.bootId, ...live, invocations: {} });
       return await starters[kind].running(live, last);
     },
     async activate(slot, artifactId, manifest) {

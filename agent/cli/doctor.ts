@@ -227,7 +227,7 @@ async function examineControl(
     const url = `${base}/agent/v1/trust/metadata/timestamp.json`;
     const answer = await transport
       .exchange({ method: 'GET', url, headers: {}, body: null, maxBytes: 64 * 1024 })
-      .finally(() => transport.close());
+      .finally(async () => transport.close());
     if (answer.status !== 200)
       return broken(subject, `${url} answered ${answer.status}`, 'Look at control.');
     const theirs = Date.parse(answer.headers['date'] ?? '');

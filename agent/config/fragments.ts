@@ -2,7 +2,7 @@
 import { readdirSync, readFileSync, realpathSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { parse, TomlDate, TomlError } from 'smol-toml';
-import * as v from 'valibot';
+import type * as v from 'valibot';
 import { isProblem, Problem } from '#/protocol/errors.ts';
 import { settingsSchema } from './schema.ts';
 

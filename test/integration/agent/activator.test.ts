@@ -54,6 +54,7 @@ function activator(toml = '', bootId = 'boot-1'): HostActivator {
     bootId,
     onEvent: (event) => events.push(event),
     systemctl: join(base, 'systemctl'),
+    rebootWaitMs: 20,
   });
   activators.push(one);
   return one;
@@ -373,6 +374,26 @@ describe('units', () => {
     expect(await activator().observe()).toBe(A);
     await systemd(active('i1', 'ExecMainStartTimestamp=@900\n'));
     expect(await activator().observe()).toBe('mixed');
+  });
+});
+
+describe('reboot', () => {
+  it('F33 a version that a reboot starts: asked for, then forced, then a loud failure; the old one runs until then', async () => {
+    activations = { [A]: { kind: 'reboot' }, [B]: { kind: 'reboot' } };
+    await writeFile(join(base, 'systemctl'), `#!/bin/sh\necho "$*" >> ${base}/calls\n`, {
+      mode: 0o755,
+    });
+    const one = activator();
+    await switchTo(A);
+    expect(await one.observe()).toBe(A);
+    await expect(activate(one, B)).rejects.toMatchObject({ code: 'E_ACTIVATION' });
+    expect(await read('calls')).toBe('--no-block reboot\nreboot --force\n');
+    expect(await one.observe()).toBe(A);
+    // After the reboot there is no record of this boot: it came up from what is live.
+    const next = activator('', 'boot-2');
+    expect(await next.observe()).toBe(B);
+    await next.activate(B, B, manifestOf(B));
+    expect((await read('calls')).split('\n')).toHaveLength(3);
   });
 });
 
