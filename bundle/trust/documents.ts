@@ -10,7 +10,7 @@ import { bytesOfHex, publicKeyOf, type PublicKey } from '../keys.ts';
 import { parseStrictJson } from '../strict-json.ts';
 
 /** Documents of the policy and group roles are small; larger ones are refused before they are fetched. */
-export const DOCUMENT_MAX_BYTES = 256 * 1024;
+export const DOCUMENT_MAX_BYTES = 768 * 1024;
 
 const release = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
 const entriesMax = 4096;
