@@ -99,7 +99,9 @@ function unwound(
   if (state.unwind?.to === 'staged') {
     return move(state, { at: 'staged', attempt, target }, leaving.now, leaving.settled);
   }
-  const deny = reason.code === 'E_NOT_ATTEMPTED';
+  // A directory is switched by us alone: power cuts before that say nothing about the version.
+  const isDirectory = target.slot === attempt.offer.artifactId;
+  const deny = reason.code === 'E_NOT_ATTEMPTED' && !isDirectory;
   return abort(state, { attempt, reason, deny }, leaving);
 }
 
