@@ -327,6 +327,12 @@ export const errors = {
     doc: 'The fleet or group is halted.',
     act: 'Lift the halt with `switchback halt --lift` when it is safe.',
   },
+  E_ROLLOUT_FAILED: {
+    ...refused,
+    http: 409,
+    doc: 'The rollout stopped before all of its hosts were on the version.',
+    act: 'Look at `switchback rollout show`; then resume or abort it, or pin another release.',
+  },
 
   // The host
   E_INTERRUPTED: {

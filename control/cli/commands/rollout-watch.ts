@@ -128,11 +128,14 @@ function isOver(rollout: RolloutView, untilEnded: boolean): boolean {
 /** Throws unless the rollout is done, so that `watch && next step` is right. */
 function judge(rollout: RolloutView): void {
   if (rollout.state === 'done') return;
-  const code = rollout.state === 'halted' ? 'E_HALTED' : 'E_RECALLED';
-  throw new Problem(code, `rollout ${rollout.id} is ${rollout.state}: ${rollout.words}`, {
-    rollout: rollout.id,
-    state: rollout.state,
-  });
+  throw new Problem(
+    'E_ROLLOUT_FAILED',
+    `rollout ${rollout.id} is ${rollout.state}: ${rollout.words}`,
+    {
+      rollout: rollout.id,
+      state: rollout.state,
+    },
+  );
 }
 
 /** Hosts that need a look come first, those that are done last. */
