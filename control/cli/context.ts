@@ -9,6 +9,8 @@ export interface Output {
   readonly isTty: boolean;
   /** Width in characters; 80 where nobody knows. */
   readonly columns: number;
+  /** Height in lines; 24 where nobody knows. */
+  readonly rows: number;
 }
 
 export interface CliContext {
@@ -31,8 +33,8 @@ export interface CliContext {
 export const contextForDocs: CliContext = {
   env: {},
   cwd: '.',
-  out: { write: () => undefined, isTty: false, columns: 100 },
-  err: { write: () => undefined, isTty: false, columns: 100 },
+  out: { write: () => undefined, isTty: false, columns: 100, rows: 24 },
+  err: { write: () => undefined, isTty: false, columns: 100, rows: 24 },
   now: () => 0,
   sleep: () => Promise.resolve(),
   signal: AbortSignal.abort(),

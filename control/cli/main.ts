@@ -6,6 +6,7 @@ import type { CliContext, Output } from '#/control/cli/context.ts';
 import { run } from '#/control/cli/run.ts';
 
 const COLUMNS_UNKNOWN = 80;
+const ROWS_UNKNOWN = 24;
 
 function outputOf(stream: NodeJS.WriteStream): Output {
   return {
@@ -15,6 +16,9 @@ function outputOf(stream: NodeJS.WriteStream): Output {
     isTty: stream.isTTY,
     get columns() {
       return stream.columns || COLUMNS_UNKNOWN;
+    },
+    get rows() {
+      return stream.rows || ROWS_UNKNOWN;
     },
   };
 }

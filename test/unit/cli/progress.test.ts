@@ -12,7 +12,7 @@ import { displayWidth } from '#/control/cli/render/text.ts';
 /** An output that keeps what was written. */
 function recorder(isTty: boolean, columns = 80): Output & { readonly written: string[] } {
   const written: string[] = [];
-  return { written, isTty, columns, write: (text) => void written.push(text) };
+  return { written, isTty, columns, rows: 24, write: (text) => void written.push(text) };
 }
 
 describe('progress', () => {

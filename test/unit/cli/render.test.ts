@@ -171,17 +171,38 @@ describe('failures', () => {
 });
 
 describe('screen', () => {
-  it('a shorter frame leaves nothing of the longer one before it', () => {
+  const screenOf = (rows: number) => {
     const written: string[] = [];
-    const screen = createScreen({
+    const out = {
       isTty: true,
       columns: 80,
-      write: (text) => void written.push(text),
-    });
+      rows,
+      write: (text: string) => void written.push(text),
+    };
+    return { written, screen: createScreen(out) };
+  };
+
+  it('a shorter frame leaves nothing of the longer one before it', () => {
+    const { written, screen } = screenOf(24);
     screen.draw('1\n2\n3\n');
     screen.draw('4\n');
     screen.end();
     expect(written[1]).toBe('\u001b[3A\r4\u001b[K\n\u001b[J');
-    expect(written.at(-1)).toBe('\u001b[?25h');
+  });
+
+  it('a frame that is taller than the terminal scrolls it and leaves remains above', () => {
+    const { written, screen } = screenOf(5);
+    screen.draw('1\n2\n3\n4\n5\n6\n7\n');
+    screen.draw('1\n2\n3\n4\n5\n6\n7\n');
+    expect(written[1]?.startsWith('\u001b[4A')).toBe(true);
+  });
+
+  it('the terminal is not given back: no cursor, no wrapping', () => {
+    const { written, screen } = screenOf(24);
+    screen.draw('1\n');
+    screen.end();
+    screen.end();
+    expect(written[0]?.startsWith('\u001b[?25l\u001b[?7l')).toBe(true);
+    expect(written.slice(1)).toEqual(['\u001b[?7h\u001b[?25h']);
   });
 });
