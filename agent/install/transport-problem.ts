@@ -34,6 +34,8 @@ function classify(code: string): ErrorCode {
 function codeOf(error: unknown): string | null {
   for (let at = error, depth = 0; at instanceof Error && depth < 5; at = at.cause, depth += 1) {
     if ('code' in at && typeof at.code === 'string') return at.code;
+    // undici's parser names its reason only for some breaches of HTTP.
+    if (at.name === 'HTTPParserError') return 'HPE_UNNAMED';
   }
   return null;
 }

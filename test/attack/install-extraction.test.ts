@@ -135,16 +135,14 @@ const refusals: readonly [string, readonly (TreeEntry | [TreeEntry, Uint8Array])
 ];
 
 describe('a signed bundle with a hostile listing', () => {
-  for (const [title, entries, code] of refusals) {
-    it(`${title}: ${code}, nothing written`, async () => {
-      const { world, host, untouched } = await attackedHost();
-      const offer = await craftBundle(join(world, 'hostile.bundle'), crafted(entries));
-      const before = await untouched();
-      await expect(host.download(offer)).rejects.toMatchObject({ code });
-      expect(await untouched()).toEqual(before);
-      expect(await readdir(host.layout.staging(offer.artifactId))).toEqual([]);
-    });
-  }
+  it.for(refusals)('%s: refused, nothing written', async ([, entries, code]) => {
+    const { world, host, untouched } = await attackedHost();
+    const offer = await craftBundle(join(world, 'hostile.bundle'), crafted(entries));
+    const before = await untouched();
+    await expect(host.download(offer)).rejects.toMatchObject({ code });
+    expect(await untouched()).toEqual(before);
+    expect(await readdir(host.layout.staging(offer.artifactId))).toEqual([]);
+  });
 
   it('C12 setuid with permission in the manifest is kept, and only there', async () => {
     const { world, host } = await attackedHost();
@@ -209,25 +207,23 @@ describe('a signed bundle with hostile chunks', () => {
       (stored, n) => (n === 1 ? new Uint8Array(stored.length) : stored),
     ],
   ];
-  for (const [title, chunkBytes] of chunks) {
-    it(`${title}: E_CHUNK, not one byte of it written`, async () => {
-      const { world, host, untouched } = await attackedHost();
-      const before = await untouched();
-      const offer = await craftBundle(
-        join(world, 'hostile.bundle'),
-        crafted([entry()], { chunkBytes }),
-      );
-      const inWorld = (line: string): boolean => !line.endsWith('hostile.bundle');
-      await expect(host.download(offer)).rejects.toMatchObject({ code: 'E_CHUNK' });
-      expect((await untouched()).filter(inWorld)).toEqual(before);
-      const written = await readFile(join(host.layout.staging(offer.artifactId), 'big')).catch(() =>
-        Buffer.alloc(0),
-      );
-      for (let at = 0; at < written.length; at += 1) {
-        if (written[at] !== 0 && written[at] !== big[at]) throw new Error(`wrong byte at ${at}`);
-      }
-    });
-  }
+  it.for(chunks)('%s: E_CHUNK, not one byte of it written', async ([, chunkBytes]) => {
+    const { world, host, untouched } = await attackedHost();
+    const before = await untouched();
+    const offer = await craftBundle(
+      join(world, 'hostile.bundle'),
+      crafted([entry()], { chunkBytes }),
+    );
+    const inWorld = (line: string): boolean => !line.endsWith('hostile.bundle');
+    await expect(host.download(offer)).rejects.toMatchObject({ code: 'E_CHUNK' });
+    expect((await untouched()).filter(inWorld)).toEqual(before);
+    const written = await readFile(join(host.layout.staging(offer.artifactId), 'big')).catch(() =>
+      Buffer.alloc(0),
+    );
+    for (let at = 0; at < written.length; at += 1) {
+      if (written[at] !== 0 && written[at] !== big[at]) throw new Error(`wrong byte at ${at}`);
+    }
+  });
 
   it('C13 a file that is smaller than its listing says: E_SIZE', async () => {
     const { world, host } = await attackedHost();

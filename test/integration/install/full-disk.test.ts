@@ -54,10 +54,9 @@ async function fullHost(limit: (usedBytes: number, usedInodes: number) => string
 
 describe('a full disk', () => {
   // From not even the record to all but the last blocks of the new version.
-  for (const roomBytes of [0, 8192, 65_536, 300_000, 1_000_000, 2_000_000, 3_000_000, 3_200_000]) {
-    it(`C22 F18 room for ${roomBytes} bytes: E_SPACE, live version intact, room given back, installed once there is room`, async ({
-      skip,
-    }) => {
+  it.for([0, 8192, 65_536, 300_000, 1_000_000, 2_000_000, 3_000_000, 3_200_000])(
+    'C22 F18 room for %i bytes: E_SPACE, live version intact, room given back, installed once there is room',
+    async (roomBytes, { skip }) => {
       if (impossible !== null) skip(impossible);
       const { disk, host } = await fullHost(
         (used) => `size=${Math.ceil((used + roomBytes) / 4096) * 4096},nr_inodes=10000`,
@@ -72,19 +71,20 @@ describe('a full disk', () => {
       await disk.resize('size=64m,nr_inodes=10000');
       await host.install(second);
       await expectLive('v2', disk.path);
-    });
-  }
+    },
+  );
 
-  for (const inodes of [0, 3, 10, 30, 50]) {
-    it(`F20 room for ${inodes} inodes: E_SPACE, live version intact`, async ({ skip }) => {
+  it.for([0, 3, 10, 30, 50])(
+    'F20 room for %i inodes: E_SPACE, live version intact',
+    async (inodes, { skip }) => {
       if (impossible !== null) skip(impossible);
       const { disk, host } = await fullHost((_, used) => `size=64m,nr_inodes=${used + inodes}`);
       await using _disk = disk;
       await expect(host.download(second)).rejects.toMatchObject({ code: 'E_SPACE' });
       await expectLive('v1', disk.path);
       expect(await readdir(host.layout.releases)).not.toContain(second.artifactId);
-    });
-  }
+    },
+  );
 
   it('F18 preflight on the full disk: E_SPACE before the first byte', async ({ skip }) => {
     if (impossible !== null) skip(impossible);

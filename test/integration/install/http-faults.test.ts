@@ -77,23 +77,29 @@ const once = (when: (request: FaultRequest) => boolean) => {
 const always = (): boolean => true;
 
 describe('faults that pass', () => {
-  const offsets = [0, 1, 511, 4096, 65_537, 131_071, 131_072, 300_000, 700_000, 1_200_000];
-  for (const by of ['fin', 'rst'] as const) {
-    for (const after of offsets) {
-      it(`F1 connection ends by ${by} after ${after} bytes of a range: goes on from there`, async () => {
-        const { result, sentBytes } = await installThrough({ do: 'cut', after, by }, once(inData));
-        expect(sentBytes).toBeLessThan(file.length + 131_072 + 300_000);
-        expect(result.fetchedBytes).toBeLessThanOrEqual(sentBytes);
-      });
-    }
-    it(`F1 connection ends by ${by} in the first bytes of the bundle`, async () => {
-      await installThrough({ do: 'cut', after: 700, by }, first);
-    });
-    it(`F1 every connection ends by ${by} after 200,000 bytes: each brings it further`, async () => {
+  const ends = ['fin', 'rst'] as const;
+  const offsets = [0, 1, 4096, 131_072, 700_000, 1_200_000];
+  const cuts = ends.flatMap((by) => offsets.map((after) => [by, after] as const));
+  it.for(cuts)(
+    'F1 connection ends by %s after %i bytes of a range: goes on from there',
+    async ([by, after]) => {
+      const { result, sentBytes } = await installThrough({ do: 'cut', after, by }, once(inData));
+      expect(sentBytes).toBeLessThan(file.length + 131_072 + 300_000);
+      expect(result.fetchedBytes).toBeLessThanOrEqual(sentBytes);
+    },
+  );
+
+  it.for(ends)('F1 connection ends by %s in the first bytes of the bundle', async (by) => {
+    await installThrough({ do: 'cut', after: 700, by }, first);
+  });
+
+  it.for(ends)(
+    'F1 every connection ends by %s after 200,000 bytes: each brings it further',
+    async (by) => {
       const { sentBytes } = await installThrough({ do: 'cut', after: 200_000, by }, inData);
       expect(sentBytes).toBeLessThan(file.length * 2);
-    });
-  }
+    },
+  );
 
   const passing: readonly [string, Fault, (request: FaultRequest) => boolean][] = [
     ['F4 D06 garbled Content-Range once', { do: 'contentRange', text: 'bytes soon' }, once(inData)],
@@ -133,12 +139,10 @@ describe('faults that pass', () => {
       once(inData),
     ],
   ];
-  for (const [title, fault, when] of passing) {
-    it(`${title}: installed after another request`, async () => {
-      const { result } = await installThrough(fault, when);
-      expect(result.failedSources).toHaveLength(1);
-    });
-  }
+  it.for(passing)('%s: installed after another request', async ([, fault, when]) => {
+    const { result } = await installThrough(fault, when);
+    expect(result.failedSources).toHaveLength(1);
+  });
 
   it('F3 server ignores Range: the whole file is streamed and cut', async () => {
     const { result, requests } = await installThrough({ do: 'whole' }, always);
@@ -220,8 +224,9 @@ describe('faults that stay', () => {
       'E_HTTP',
     ],
   ];
-  for (const [title, fault, code] of lasting) {
-    it(`${title}: ends with ${code} after bounded requests, no slot touched`, async () => {
+  it.for(lasting)(
+    '%s: its code after bounded requests, no slot touched',
+    async ([, fault, code]) => {
       await using server = await startFaultServer(file, () => fault);
       const host = await freshHost({ settings: { attemptsPerSource: 3, headerTimeoutMs: 300 } });
       await expect(host.download(offerOf(built, [server.url]))).rejects.toMatchObject({ code });
@@ -229,8 +234,8 @@ describe('faults that stay', () => {
       const { live, slots } = await host.slots.observe();
       expect(live).toBeNull();
       expect(slots.map(({ status }) => status)).toEqual(['writing']);
-    });
-  }
+    },
+  );
 
   it('F6 a server that honours Range but has another file: E_ARTIFACT', async () => {
     await using server = await startFaultServer(Buffer.alloc(file.length, '<html>'));

@@ -16,7 +16,7 @@ async function startServer(
     socket.on('error', () => undefined);
     socket.on('data', () => {
       socket.end(
-        `HTTP/1.1 206 Partial Content\r\ncontent-range: bytes 0-${content.length - 1}/${content.length}\r\ncontent-length: ${content.length}\r\n\r\n${content}`,
+        `HTTP/1.1 206 Partial Content\r\ncontent-range: bytes 0-${content.length - 1}/${content.length}\r\ncontent-length: ${content.length}\r\n\r\n${content.toString()}`,
       );
     });
   });
@@ -84,12 +84,10 @@ describe('a source over HTTPS', () => {
     ],
     ['TLS 1.2', { name: 'host', ip: '127.0.0.1' }, { maxVersion: 'TLSv1.2' }],
   ];
-  for (const [title, request, options] of certificates) {
-    it(`D05 ${title}: E_TLS`, async () => {
-      const { certPem, keyPem } = makeCertificate({ ...request, issuer: authority });
-      await using server = await startServer({ cert: certPem, key: keyPem, ...options });
-      const read = readFrom(server.url, authority.certPem);
-      await expect(read).rejects.toMatchObject({ code: 'E_TLS' });
-    });
-  }
+  it.for(certificates)('D05 %s: E_TLS', async ([, request, options]) => {
+    const { certPem, keyPem } = makeCertificate({ ...request, issuer: authority });
+    await using server = await startServer({ cert: certPem, key: keyPem, ...options });
+    const read = readFrom(server.url, authority.certPem);
+    await expect(read).rejects.toMatchObject({ code: 'E_TLS' });
+  });
 });

@@ -1,5 +1,6 @@
 /** The install child is killed and the install goes on; the live slot serves as seed; the slot is read back. */
 import { execFile, spawn } from 'node:child_process';
+import { closeSync, openSync, readSync, writeSync } from 'node:fs';
 import { mkdir, open, readFile, rename, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -39,7 +40,7 @@ async function freshHost(options: Parameters<typeof makeHost>[1] = {}) {
   hosts += 1;
   const root = join(work.path, `host-${hosts}`);
   await mkdir(root);
-  return await makeHost(root, options);
+  return await makeHost(root, { ...options, settings: { workers: 2, ...options.settings } });
 }
 
 async function expectSame(version: string, path: string): Promise<void> {
@@ -60,6 +61,16 @@ async function flip(path: string, position: number): Promise<void> {
   await file.write(byte, 0, 1, position);
 }
 
+/** At once, before the installer goes on. */
+function flipSync(path: string, position: number): void {
+  const descriptor = openSync(path, 'r+');
+  const byte = new Uint8Array(1);
+  readSync(descriptor, byte, 0, 1, position);
+  byte[0] = (byte[0] ?? 0) ^ 0xff;
+  writeSync(descriptor, byte, 0, 1, position);
+  closeSync(descriptor);
+}
+
 const doneShare = (step: Progress | undefined): number =>
   step === undefined ? 0 : step.doneBytes / step.totalBytes;
 
@@ -68,8 +79,9 @@ const until = async (condition: () => boolean): Promise<void> => {
 };
 
 describe('an install child that is killed', () => {
-  for (const seed of [1, 2, 3, 4]) {
-    it(`F2 F28 SIGKILL of the child at three random moments (seed ${seed}): nothing that was done is fetched again`, async () => {
+  it.for([1, 2, 3, 4])(
+    'F2 F28 SIGKILL of the child at three random moments (seed %i): nothing that was done is fetched again',
+    async (seed) => {
       await using server = await startFaultServer(await readFile(first.path));
       // Slow enough that the kills fall into the download.
       const settings = { bandwidthBytesPerSecond: 700_000, connections: 1 };
@@ -92,8 +104,8 @@ describe('an install child that is killed', () => {
       expect(done).toBeGreaterThan(1_800_000);
       expect(result.reusedBytes).toBeGreaterThanOrEqual(done);
       expect(result.fetchedBytes).toBeLessThan(131_072 + first.bundleBytes * 0.6);
-    });
-  }
+    },
+  );
 
   it('F2 what is in place is kept: a second run fetches only the leading bytes and the rest', async () => {
     const host = await freshHost();
@@ -251,8 +263,9 @@ describe('read-back', () => {
       },
     ],
   ];
-  for (const [what, change] of changes) {
-    it(`C21 ${what} in the slot between download and verify: put right before it counts`, async () => {
+  it.for(changes)(
+    'C21 %s in the slot between download and verify: put right before it counts',
+    async ([, change]) => {
       const host = await freshHost();
       await host.download(offerOf(first));
       await change(host.layout.staging(first.artifactId));
@@ -260,8 +273,8 @@ describe('read-back', () => {
       await expectSame('v1', host.layout.release(first.artifactId));
       const found = await stat(join(host.layout.release(first.artifactId), 'bin/program'));
       expect(found.mode & 0o7777).toBe(0o755);
-    });
-  }
+    },
+  );
 
   it('F24 the disk changes what is written again and again: E_SLOT after one rewrite, slot bad', async () => {
     const host = await freshHost();
@@ -274,10 +287,10 @@ describe('read-back', () => {
     const verify = host.installer.verify(
       offer,
       first.artifactId,
-      async ({ phase, doneBytes, totalBytes }) => {
+      ({ phase, doneBytes, totalBytes }) => {
         if (phase !== 'download' || doneBytes < totalBytes) return;
         flips += 1;
-        await flip(program, 78);
+        flipSync(program, 78);
       },
       never,
     );

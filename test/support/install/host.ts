@@ -21,6 +21,8 @@ import { checkDefinition } from '#/control/cli/bundle/definition.ts';
 /** Pauses short enough for tests; everything else as shipped. */
 export const testSettings: InstallSettings = {
   ...defaultInstallSettings,
+  // The start of a thread is most of what a small install takes; tests of the threads ask for two.
+  workers: 1,
   backoffMs: 5,
   backoffMaxMs: 20,
   retryAfterMaxMs: 2_000,
