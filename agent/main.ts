@@ -45,7 +45,8 @@ async function runTuf(args: readonly string[]): Promise<number> {
 }
 
 const args = process.argv.slice(2);
-process.exitCode =
-  args[0] === 'tuf'
-    ? await runTuf(args.slice(1))
-    : ((await scrubEnvironment()) ?? (await runCli(args, parts)));
+if (args[0] === 'tuf') process.exitCode = await runTuf(args.slice(1));
+else {
+  scrubEnvironment();
+  process.exitCode = await runCli(args, parts);
+}

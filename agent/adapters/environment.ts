@@ -2,8 +2,6 @@
  * The environment of the agent itself: variables by which whoever starts it could change what Node trusts, loads or connects to
  * are taken out before anything else runs (H11). Node reads several of them at its own start, so the agent starts itself again.
  */
-import { spawn } from 'node:child_process';
-import { constants } from 'node:os';
 
 /** What the agent may inherit; everything else is dropped. */
 const KEPT = new Set([
@@ -56,33 +54,23 @@ export function cleanEnvironment(environment: Environment): Record<string, strin
 }
 
 /**
- * Takes the variables out of `process.env`. When Node has acted on one already (NODE_OPTIONS, NODE_EXTRA_CA_CERTS, …), runs this
- * very program again without them and resolves with its exit code; null: this process is clean, go on.
+ * Takes the variables out of `process.env`. When Node has acted on one already (NODE_OPTIONS, NODE_EXTRA_CA_CERTS, …), this very
+ * process becomes a new run of the same program without them: no parent stays that a signal could hit instead.
  */
-export async function scrubEnvironment(): Promise<number | null> {
+export function scrubEnvironment(): void {
   const clean = cleanEnvironment(process.env);
   const { dropped, acted } = environmentToDrop(process.env);
-  if (acted.length === 0) {
-    for (const variable of dropped) delete process.env[variable];
-    process.env['PATH'] = clean['PATH'] ?? PATH_DEFAULT;
-    return null;
-  }
-  const child = spawn(
-    process.execPath,
-    [...cleanArguments(process.execArgv), ...process.argv.slice(1)],
-    {
-      env: clean,
-      stdio: 'inherit',
-    },
-  );
-  const forwarded: readonly NodeJS.Signals[] = ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGUSR2'];
-  for (const signal of forwarded) process.on(signal, () => child.kill(signal));
-  return await new Promise((resolve, reject) => {
-    child.once('error', reject);
-    child.once('exit', (code, signal) =>
-      resolve(code ?? 128 + (signal === null ? 0 : constants.signals[signal])),
+  if (acted.length > 0) {
+    const flags = cleanArguments(process.execArgv);
+    process.execve?.(
+      process.execPath,
+      [process.execPath, ...flags, ...process.argv.slice(1)],
+      clean,
     );
-  });
+    throw new Error(`started with ${acted.join(', ')}, and this Node cannot start itself anew`);
+  }
+  for (const variable of dropped) delete process.env[variable];
+  process.env['PATH'] = clean['PATH'] ?? PATH_DEFAULT;
 }
 
 /** Flags that load code or open a debugger do not go on. */

@@ -420,9 +420,9 @@ describe('log and environment of a process', () => {
     await writeFile(
       file,
       `import { scrubEnvironment } from '#/agent/adapters/environment.ts';
-       const code = await scrubEnvironment();
-       if (code === null) console.log(JSON.stringify(process.env));
-       process.exitCode = code ?? 7;`,
+       scrubEnvironment();
+       console.log(JSON.stringify({ ...process.env, pid: process.pid, parent: process.ppid }));
+       process.exitCode = 7;`,
     );
     const environment = {
       NODE_OPTIONS: `--require ${evil}`,
@@ -440,9 +440,11 @@ describe('log and environment of a process', () => {
     );
     const { code, stdout } = (await run) as { code: number; stdout: string };
     await rm(file);
-    const clean = JSON.parse(stdout) as Record<string, string>;
+    const clean = JSON.parse(stdout) as Record<string, string | number>;
     expect(code).toBe(7);
-    expect(Object.keys(clean).sort()).toEqual(['PATH', 'SWITCHBACK_KEPT']);
+    expect(Object.keys(clean).sort()).toEqual(['PATH', 'SWITCHBACK_KEPT', 'parent', 'pid']);
+    // The same process, not a child of it: whoever started it and signals it means this one.
+    expect(clean['parent']).toBe(process.pid);
     expect(clean['PATH']).not.toContain('relative');
     // Code that Node had loaded ran in the first process only, never in the one that works.
     expect((await readFile(join(base, 'ran'), 'utf8')).trim().split('\n')).toHaveLength(1);
