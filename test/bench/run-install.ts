@@ -58,18 +58,27 @@ const offer = await offerOf(bundle);
 let peakKb = 0;
 let cpuMs = 0;
 
-/** Peak memory and CPU of the child that runs, read while it does. */
+/** Memory of a process, pages that it shares with others counted by its share: the sum over processes is true. */
+function shareKb(pid: string): number {
+  const rollup = readFileSync(`/proc/${pid}/smaps_rollup`, 'utf8');
+  return Number(/^Pss:\s+(\d+)/m.exec(rollup)?.[1] ?? 0);
+}
+
+/** Peak memory of both processes and CPU of the child that runs, read while it does. */
 const timer = setInterval(() => {
   try {
-    const status = readFileSync(`/proc/${children.at(-1)}/status`, 'utf8');
-    peakKb = Math.max(peakKb, Number(/VmHWM:\s+(\d+)/.exec(status)?.[1] ?? 0));
+    const pids = ['self', String(children.at(-1))];
+    peakKb = Math.max(
+      peakKb,
+      pids.map(shareKb).reduce((sum, kb) => sum + kb, 0),
+    );
     const stat = readFileSync(`/proc/${children.at(-1)}/stat`, 'utf8');
     const fields = stat.split(') ')[1]?.split(' ') ?? [];
     cpuMs = ((Number(fields[11]) + Number(fields[12])) * 1000) / TICKS_PER_SECOND;
   } catch {
     // Not started yet, or ended since.
   }
-}, 10);
+}, 40);
 
 const never = new AbortController().signal;
 await slots.begin(offer, offer.artifactId);
@@ -92,7 +101,6 @@ process.stdout.write(
     verifyCpuMs: cpuMs,
     downloadPeakMb,
     verifyPeakMb: peakKb / 1024,
-    agentMb: process.memoryUsage.rss() / 1024 / 1024,
     fetchedBytes: result.fetchedBytes,
   }),
 );
