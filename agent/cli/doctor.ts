@@ -225,9 +225,13 @@ async function examineControl(
       userAgent: `switchback-agent/${version}`,
     });
     const url = `${base}/agent/v1/trust/metadata/timestamp.json`;
-    const answer = await transport
-      .exchange({ method: 'GET', url, headers: {}, body: null, maxBytes: 64 * 1024 })
-      .finally(async () => transport.close());
+    const request = { method: 'GET' as const, url, headers: {}, body: null, maxBytes: 64 * 1024 };
+    let answer: Awaited<ReturnType<typeof transport.exchange>>;
+    try {
+      answer = await transport.exchange(request);
+    } finally {
+      await transport.close();
+    }
     if (answer.status !== 200)
       return broken(subject, `${url} answered ${answer.status}`, 'Look at control.');
     const theirs = Date.parse(answer.headers['date'] ?? '');
