@@ -199,6 +199,7 @@ export async function startControl(options: ControlOptions): Promise<Control> {
     engine: desk.engine,
     desk,
     stop: async () => {
+      if (stopping.signal.aborted) return;
       stopping.abort();
       const closed = new Promise<void>((resolve) => {
         server.close(() => resolve());

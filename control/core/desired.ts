@@ -67,6 +67,13 @@ function stopOf(scene: Scene, host: Host): Step {
       applies: true,
       words: `the group is halted by ${groupHalt.actor}: ${groupHalt.reason}`,
     };
+  // F73: what an old store believes of a host is not acted on before the host has spoken.
+  if (scene.isRestored && host.observedEpoch < scene.epoch)
+    return {
+      rule,
+      applies: true,
+      words: 'control was restored from a backup and waits for a report of this host',
+    };
   if (host.hold !== null)
     return { rule, applies: true, words: `held by ${host.hold.actor}: ${host.hold.reason}` };
   return { rule, applies: false, words: 'no halt, no hold, no quarantine' };
@@ -189,11 +196,9 @@ function releaseBlock(scene: Scene, host: Host, target: Target): string | null {
   return null;
 }
 
-/** F73: after a restore nothing moves before the host was heard, and nothing moves backwards by an order from before. */
+/** F73: after a restore nothing moves backwards by an order from before. */
 function restoreBlock(scene: Scene, host: Host, target: Target): string | null {
   if (!scene.isRestored) return null;
-  if (host.observedEpoch < scene.epoch)
-    return 'control was restored from a backup and waits for a report of this host';
   const orderEpoch = target.pin?.epoch ?? 0;
   if (orderEpoch >= scene.epoch || host.running === null) return null;
   const running = scene.releases.get(host.running);

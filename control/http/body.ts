@@ -99,5 +99,9 @@ export function jsonBody<S extends v.GenericSchema>(
   const type = request.headers.get('content-type')?.split(';')[0]?.trim().toLowerCase();
   if (type !== 'application/json')
     throw new Problem('E_USAGE', `content type ${type ?? 'is missing'}, expected application/json`);
-  return checked('body', schema, parseStrictJson(bytes, { maxBytes, numbers: 'shortest' }));
+  const json = parseStrictJson(bytes, { maxBytes, numbers: 'shortest' });
+  // An array would pass for an object of which every field is optional.
+  if (typeof json !== 'object' || json === null || Array.isArray(json))
+    throw new Problem('E_SCHEMA', 'body: expected an object', { field: '' });
+  return checked('body', schema, json);
 }

@@ -7,7 +7,8 @@ import type { Store } from './port.ts';
 import type { Tables } from './schema.ts';
 import { createStore } from './store.ts';
 
-const BUSY_TIMEOUT_MS = 5000;
+/** Control is the only writer; a backup tool may hold the lock for a moment. Waiting blocks the polls, so it is short. */
+const BUSY_TIMEOUT_MS = 500;
 /** Prepared statements that are kept. */
 const MAX_STATEMENTS = 500;
 

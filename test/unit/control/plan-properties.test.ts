@@ -57,7 +57,7 @@ const move: fc.Arbitrary<Move> = fc.oneof(
 );
 const policy = fc.record({
   canaryCount: fc.integer({ min: 0, max: 3 }),
-  wavePercents: fc.constantFrom([100], [50, 100], [10, 30, 100]),
+  wavePercents: fc.constantFrom<number[]>([100], [50, 100], [10, 30, 100]),
   soakSeconds: fc.constantFrom(0, 60),
   maxInFlight: fc.integer({ min: 1, max: 4 }),
   maxFailurePercent: fc.constantFrom(1, 5, 20, 50),
