@@ -307,6 +307,7 @@ async function buildHost(
       agentVersion: options.version,
       state: () => runner().state(),
       hostFacts: () => hostFacts({ bootId: clock.bootId(), machine, slotsRoot: root }),
+      onStoreFailed: (problem) => runner().storeFailed(problem),
       onRewound: () => runner().tell('rewound'),
       onFailure: (problem, waitMs) =>
         log.info({ event: 'report-failed', code: problem.code, waitMs }, problem.message),

@@ -36,6 +36,8 @@ export interface ReporterOptions {
   readonly agentVersion: string;
   readonly state: () => State;
   readonly hostFacts: () => Promise<HostFacts>;
+  /** The state store failed under a write of the reporter. */
+  readonly onStoreFailed: (problem: Problem) => void;
   /** Control has newer reports of this host than it can have sent (F63). */
   readonly onRewound: () => void;
   /** A report did not get through; it is tried again. For the log. */
@@ -71,13 +73,22 @@ export function createReporter(options: ReporterOptions): Reporter {
       else wake = resolve;
     });
 
+  const stored = async <T>(work: Promise<T>): Promise<T> => {
+    try {
+      return await work;
+    } catch (error) {
+      if (isProblem(error)) options.onStoreFailed(error);
+      throw error;
+    }
+  };
+
   const send = async (): Promise<void> => {
     const events = store.waitingReports(size.events);
     const standing = standingOf(options.state());
     const key = JSON.stringify(standing);
     if (events.length === 0 && key === sent && !wantFacts) return;
     const facts = wantFacts ? await options.hostFacts() : null;
-    const seq = await store.takeReportSequence();
+    const seq = await stored(store.takeReportSequence());
     const document: ReportDocument = {
       schema: 'switchback.report/1',
       host: identity.host,
@@ -93,7 +104,7 @@ export function createReporter(options: ReporterOptions): Reporter {
     };
     const payload = new TextEncoder().encode(JSON.stringify(document));
     const answer = await control.report(identity.sign(REPORT_PAYLOAD_TYPE, payload));
-    await store.acknowledgeReports(events.map((event: ReportEvent) => event.id));
+    await stored(store.acknowledgeReports(events.map((event: ReportEvent) => event.id)));
     sent = key;
     wantFacts = answer.wantFacts && !size.isPlain;
     size = WHOLE;
@@ -102,7 +113,7 @@ export function createReporter(options: ReporterOptions): Reporter {
     if (answer.ackSeq > seq) await rewound(answer.ackSeq);
   };
   const rewound = async (ackSeq: number): Promise<void> => {
-    await store.raiseReportSequence(ackSeq);
+    await stored(store.raiseReportSequence(ackSeq));
     options.onRewound();
   };
 

@@ -67,6 +67,8 @@ export interface Runner {
   command(command: Command): Failure | null;
   /** Tells the machine of something that happened outside (`rewound`). */
   tell(type: 'rewound'): void;
+  /** The state store failed in the hands of someone else: nothing more is written before it was read anew. */
+  storeFailed(problem: Problem): void;
 }
 
 interface Running {
@@ -82,6 +84,8 @@ export function createRunner(options: RunnerOptions): Runner {
     state: () => loop.state,
     command: (command) => loop.command(command),
     tell: (type) => loop.push({ type, now: loop.moment() }),
+    storeFailed: (problem) =>
+      loop.push({ type: 'store-failed', failure: asFailure(problem), now: loop.moment() }),
   };
 }
 

@@ -166,7 +166,7 @@ function distinctStates(
 }
 
 /** Nothing runs, a new boot, its clock near zero; the wall clock went on. */
-function afterPowerCut(world: World): World {
+export function afterPowerCut(world: World): World {
   return {
     ...world,
     boot: world.boot + 1,

@@ -54,13 +54,22 @@ export interface Scenario {
   /** Called once after each start, when the machine first rests: an order at the host. */
   readonly atRest?: (runner: Runner, world: World) => void;
   readonly inject?: (operation: Operation) => Injection;
+  /** Virtual time after which the run is given up; absent: hours. */
+  readonly giveUpMs?: number;
+  /** SIGTERM after so many steps of virtual time. */
+  readonly stopAfterSteps?: number;
+  /** Hears of the disk before anything happens on it. */
+  readonly onSim?: (sim: SimFs) => void;
   /** Wraps the file port of the agent: mutants. */
   readonly wrap?: (files: FilePort) => FilePort;
 }
 
 export interface Run {
-  /** `rest`: nothing is left to do. `stuck`: it did not come to rest. `bug`: the agent crashed of itself. */
-  readonly ended: 'rest' | 'stuck' | 'bug';
+  /**
+   * `rest`: nothing is left to do. `stuck`: it did not come to rest. `stopped`: it was told to end, and did. `bug`: the agent
+   * crashed of itself.
+   */
+  readonly ended: 'rest' | 'stuck' | 'stopped' | 'bug';
   readonly error: unknown;
   readonly sim: SimFs;
   readonly world: World;
@@ -98,10 +107,21 @@ export async function runHost(
       bug ??= { error };
     });
   };
-  guarded(host.runner.run(stop.signal));
+  let isOver = false;
+  guarded(
+    host.runner.run(stop.signal).then(() => {
+      isOver = true;
+    }),
+  );
   guarded(host.reporter(stop.signal));
   let ended: Run['ended'] = 'stuck';
-  for (let steps = 0; steps < MAX_STEPS && host.clock.elapsedMs() < STUCK_MS; steps += 1) {
+  const giveUpMs = scenario.giveUpMs ?? STUCK_MS;
+  for (let steps = 0; steps < MAX_STEPS && host.clock.elapsedMs() < giveUpMs; steps += 1) {
+    if (steps === scenario.stopAfterSteps) stop.abort();
+    if (isOver) {
+      ended = 'stopped';
+      break;
+    }
     if (!(await host.clock.advance()) && bug === null) break;
     if (bug !== null) {
       ended = 'bug';
@@ -112,6 +132,7 @@ export async function runHost(
       break;
     }
   }
+  if (isOver && ended === 'stuck') ended = 'stopped';
   const state = host.runner.state();
   stop.abort();
   await host.clock.settle();
@@ -140,6 +161,7 @@ async function makeHost(
   seed: number,
 ): Promise<SimHost> {
   const sim = simFs(replay(disk), scenario.inject, disk.log);
+  scenario.onSim?.(sim);
   const files = scenario.wrap?.(sim.files) ?? sim.files;
   const clock = simClock({ ...start, bootId: `boot-${start.boot}` });
   const random = simRandom(seed + 7919 * sim.log.length);
@@ -232,6 +254,7 @@ async function makeHost(
     agentVersion: '0.0.0',
     state: () => runner.state(),
     hostFacts: async () => ({}),
+    onStoreFailed: (problem) => runner.storeFailed(problem),
     onRewound: () => runner.tell('rewound'),
     onFailure: () => undefined,
   });
