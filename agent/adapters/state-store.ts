@@ -55,17 +55,25 @@ export function openStateStore(options: StateStoreOptions): StateStore {
     if (opened === null) throw new Problem('E_READ_ONLY', `${directory} is not open for writing`);
     return opened;
   };
-  /** After a failed write nothing more is written before everything was read anew. */
-  const writing = async <T>(write: (store: Opened) => Promise<T>): Promise<T> => {
-    const store = use();
-    try {
-      return await reserve.spend(() => write(store));
-    } catch (error) {
-      if (opened === store) await closeQuietly(store);
-      opened = null;
-      throw error;
-    }
+  let last: Promise<unknown> = Promise.resolve();
+  /** One at a time: operations, reports and their acknowledgements come from lanes that know nothing of one another. */
+  const inTurn = <T>(work: () => Promise<T>): Promise<T> => {
+    const turn = last.then(work, work);
+    last = turn.catch(() => undefined);
+    return turn;
   };
+  /** After a failed write nothing more is written before everything was read anew. */
+  const writing = <T>(write: (store: Opened) => Promise<T>): Promise<T> =>
+    inTurn(async () => {
+      const store = use();
+      try {
+        return await reserve.spend(() => write(store));
+      } catch (error) {
+        await closeQuietly(store);
+        opened = null;
+        throw error;
+      }
+    });
   const openAll = async (): Promise<Opened> => {
     for (const one of [directory, ...(options.alsoOpen ?? [])]) await openDirectory(files, one);
     const journal = await openJournal(files, journalPath, limits);
@@ -78,19 +86,20 @@ export function openStateStore(options: StateStoreOptions): StateStore {
   };
 
   return {
-    async load() {
-      if (opened !== null) await closeQuietly(opened);
-      opened = null;
-      const found = await readStart(files, journalPath, limits, () => ticket.read());
-      try {
-        opened = await reserve.spend(openAll);
-        await reserve.keep();
-      } catch (error) {
-        const denied = await deniedAsRead(files, denyListPath);
-        return { ...found, denied, writable: false, problem: asFailure(error) };
-      }
-      return { ...found, denied: opened.denyList.entries(), writable: true };
-    },
+    load: () =>
+      inTurn(async () => {
+        if (opened !== null) await closeQuietly(opened);
+        opened = null;
+        const found = await readStart(files, journalPath, limits, () => ticket.read());
+        try {
+          opened = await reserve.spend(openAll);
+          await reserve.keep();
+        } catch (error) {
+          const denied = await deniedAsRead(files, denyListPath);
+          return { ...found, denied, writable: false, problem: asFailure(error) };
+        }
+        return { ...found, denied: opened.denyList.entries(), writable: true };
+      }),
     append: (entry) =>
       writing(async (store) => {
         const { bootId, monotonicMs, wallMs, ...data } = entry;
@@ -117,10 +126,11 @@ export function openStateStore(options: StateStoreOptions): StateStore {
     acknowledgeReports: (ids) => writing(({ outbox }) => outbox.acknowledge(ids)),
     takeReportSequence: () => writing(({ outbox }) => outbox.takeSequence()),
     raiseReportSequence: (atLeast) => writing(({ outbox }) => outbox.raiseSequence(atLeast)),
-    async close() {
-      if (opened !== null) await closeQuietly(opened);
-      opened = null;
-    },
+    close: () =>
+      inTurn(async () => {
+        if (opened !== null) await closeQuietly(opened);
+        opened = null;
+      }),
   };
 }
 
