@@ -1,0 +1,167 @@
+/** The acts of the demo: each drives the fleet with the commands an operator would use, and checks what it claims. */
+import {
+  closeSync,
+  openSync,
+  readFileSync,
+  statSync,
+  writeSync,
+  copyFileSync,
+  writeFileSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import type { HostDetail, HostView, TimelineEntry } from '#/protocol/host.ts';
+import type { RolloutView } from '#/protocol/rollout.ts';
+import type { ReleaseView } from '#/protocol/release.ts';
+import { type Fleet, type FleetHost, REPOSITORY, waitFor } from '#/test/support/fleet/fleet.ts';
+import type { Load } from '#/test/support/fleet/load.ts';
+import { writePayload } from './payload.ts';
+import { megabytes, type Screen, seconds } from './screen.ts';
+
+const ROLLOUT_TIMEOUT_MS = 150_000;
+
+export interface Stage {
+  readonly fleet: Fleet;
+  readonly screen: Screen;
+  readonly small: boolean;
+  readonly loads: Map<string, Load>;
+}
+
+export interface Version {
+  readonly version: string;
+  readonly release: number;
+  readonly healthyForMs: number | null;
+}
+
+/** Builds, signs and imports one version; answers with its artifact id. */
+export async function publish(stage: Stage, version: Version): Promise<ReleaseView> {
+  const { fleet, screen } = stage;
+  const tree = join(fleet.directory, 'payload', version.version);
+  writePayload({ repository: REPOSITORY, target: tree, small: stage.small, ...version });
+  const definition = join(fleet.directory, `${version.version}.toml`);
+  writeFileSync(definition, definitionText(version, stage.small));
+  const file = bundleFile(stage, version.version);
+  const args = ['bundle', 'build', tree, '--definition', definition, '--out', file];
+  screen.command([
+    'switchback',
+    ...args.slice(0, 2),
+    `payload/${version.version}`,
+    '--out',
+    `${version.version}.bundle`,
+  ]);
+  const startedAtMs = performance.now();
+  await fleet.cli(args);
+  const builtMs = performance.now() - startedAtMs;
+  const release = await fleet.json<ReleaseView>(['release', 'import', file]);
+  screen.line(
+    `${version.version}: ${megabytes(statSync(file).size)} bundle, built and signed in ${seconds(builtMs)}, artifact ${release.artifactId.slice(0, 12)}`,
+  );
+  return release;
+}
+
+export function bundleFile(stage: Stage, version: string): string {
+  return join(stage.fleet.directory, `${version}.bundle`);
+}
+
+function definitionText(version: Version, small: boolean): string {
+  const node = small ? process.execPath : '{slot}/bin/node';
+  return `name = "demo"
+class = "demo"
+arch = "any"
+version = "${version.version}"
+release = ${version.release}
+
+[activation]
+kind = "process"
+argv = ["${node}", "{slot}/app/server.mjs"]
+stopTimeoutMs = 3000
+
+[trial]
+soakMs = 3000
+deadlineMs = 30000
+maxBoots = 2
+control = "offline-ok"
+`;
+}
+
+/** Pins a group and watches its rollout to an end; prints what happens while it does. */
+export async function pinAndWatch(
+  stage: Stage,
+  group: string,
+  version: string,
+  reason: string,
+): Promise<RolloutView> {
+  const { fleet, screen } = stage;
+  screen.command(['switchback', 'pin', group, version, '--reason', `"${reason}"`]);
+  for (const load of stage.loads.values()) load.take();
+  await fleet.cli(['pin', group, version, '--reason', reason]);
+  const phases = new Map<string, string>();
+  return waitFor(`the rollout of ${version} in ${group} ends`, ROLLOUT_TIMEOUT_MS, async () => {
+    await printPhases(stage, group, phases);
+    const [newest] = await rollouts(fleet, group);
+    return newest !== undefined && ['done', 'halted', 'paused', 'aborted'].includes(newest.state)
+      ? newest
+      : null;
+  });
+}
+
+async function printPhases(stage: Stage, group: string, seen: Map<string, string>): Promise<void> {
+  const { items } = await stage.fleet.json<{ items: HostView[] }>(['host', 'ls', '--group', group]);
+  for (const view of items) {
+    const host = stage.fleet.hosts.find((one) => one.id === view.id);
+    const words = `${view.state}${view.runningVersion === null ? '' : `, runs ${view.runningVersion}`}`;
+    if (host === undefined || seen.get(view.id) === words) continue;
+    seen.set(view.id, words);
+    stage.screen.line(`  ${host.name.padEnd(8)} ${words}`);
+  }
+}
+
+export async function rollouts(fleet: Fleet, group: string): Promise<readonly RolloutView[]> {
+  return (await fleet.json<{ items: RolloutView[] }>(['rollout', 'ls', '--group', group])).items;
+}
+
+/** Bytes that each host of a group moved for the version it runs, from the signed reports, and its service's longest silence. */
+export async function printTransfers(stage: Stage, group: string): Promise<void> {
+  for (const host of stage.fleet.hosts.filter((one) => one.group === group)) {
+    const timeline = await stage.fleet.json<{ items: TimelineEntry[] }>([
+      'host',
+      'timeline',
+      host.id,
+    ]);
+    const confirmed = timeline.items.find((entry) => entry.kind === 'confirmed');
+    if (confirmed === undefined) throw new Error(`${host.name} reported no confirmed attempt`);
+    const number = (key: string): number => Number(confirmed.evidence[key] ?? 0);
+    const outages = stage.loads.get(host.name)?.take().outages ?? [];
+    const longestMs = Math.max(0, ...outages.map((one) => one.durationMs));
+    stage.screen.good(
+      `${host.name.padEnd(8)} fetched ${megabytes(number('fetchedBytes'))}, reused ${megabytes(number('reusedBytes'))}; longest time without an answer ${seconds(longestMs)}`,
+    );
+  }
+}
+
+/** A claim of the demo: it ends the demo when it does not hold. */
+export function expect(holds: boolean, claim: string): void {
+  if (!holds) throw new Error(`this should hold, and does not: ${claim}`);
+}
+
+/** The last state change in the log of an agent. */
+export function lastLoggedState(host: FleetHost): string {
+  const tail = readFileSync(host.agent.logFile, 'utf8').slice(-16_384);
+  return [...tail.matchAll(/"to":"([a-z-]+)"/g)].at(-1)?.[1] ?? '';
+}
+
+/** Flips one byte in the chunks of a bundle, as a broken disk or a hostile mirror would. */
+export function tamper(from: string, to: string): void {
+  copyFileSync(from, to);
+  const file = openSync(to, 'r+');
+  try {
+    const at = Math.floor(statSync(to).size * 0.7);
+    const byte = readFileSync(to).subarray(at, at + 1);
+    writeSync(file, Buffer.of((byte[0] ?? 0) ^ 1), 0, 1, at);
+  } finally {
+    closeSync(file);
+  }
+}
+
+export async function hostDetail(fleet: Fleet, host: FleetHost): Promise<HostDetail> {
+  return fleet.json<HostDetail>(['host', 'show', host.id]);
+}

@@ -1,0 +1,108 @@
+/** The play: what the demo shows, act by act. Every sentence it prints is checked before it is printed. */
+import { statSync } from 'node:fs';
+import { waitFor } from '#/test/support/fleet/fleet.ts';
+import {
+  bundleFile,
+  expect,
+  hostDetail,
+  lastLoggedState,
+  pinAndWatch,
+  printTransfers,
+  publish,
+  type Stage,
+  tamper,
+} from './acts.ts';
+import { megabytes, seconds } from './screen.ts';
+
+/** Host states in which the switch is under way: between the decision and the commit. */
+const IN_THE_SWITCH = ['arming', 'switching', 'trial'];
+const RECOVERY_TIMEOUT_MS = 60_000;
+
+export async function firstVersion(stage: Stage): Promise<void> {
+  stage.screen.act('1. v1 everywhere: built, signed, imported, pinned, installed');
+  await publish(stage, { version: 'v1', release: 1, healthyForMs: null });
+  for (const group of ['web', 'edge']) {
+    const rollout = await pinAndWatch(stage, group, 'v1', 'first version');
+    expect(rollout.state === 'done', `v1 is done in ${group}`);
+    await printTransfers(stage, group);
+  }
+}
+
+export async function secondVersion(stage: Stage): Promise<void> {
+  stage.screen.act('2. v2, canary first; only what changed travels');
+  await publish(stage, { version: 'v2', release: 2, healthyForMs: null });
+  const rollout = await pinAndWatch(stage, 'web', 'v2', 'new features');
+  expect(rollout.state === 'done', 'v2 is done in web');
+  await printTransfers(stage, 'web');
+}
+
+export async function badVersion(stage: Stage): Promise<void> {
+  const { fleet, screen } = stage;
+  screen.act('3. v3 starts well and then fails its health check');
+  await publish(stage, { version: 'v3', release: 3, healthyForMs: 1500 });
+  const rollout = await pinAndWatch(stage, 'web', 'v3', 'more features');
+  expect(rollout.state === 'halted', 'the rollout of v3 is halted');
+  screen.good(`rollout halted: ${rollout.reason}`);
+  const web = fleet.hosts.filter((host) => host.group === 'web');
+  const details = await Promise.all(web.map((host) => hostDetail(fleet, host)));
+  expect(
+    details.every((detail) => detail.runningVersion === 'v2'),
+    'every host of web runs v2',
+  );
+  const tried = details.filter((detail) => detail.attempts[0]?.version === 'v3');
+  expect(tried.length === 1, 'only the canary tried v3');
+  const canary = fleet.hosts.find((host) => host.id === tried[0]?.id);
+  if (canary === undefined) throw new Error('the canary is not a host of this fleet');
+  const outages = stage.loads.get(canary.name)?.take().outages ?? [];
+  const longestMs = Math.max(0, ...outages.map((one) => one.durationMs));
+  screen.good(
+    `${canary.name} went back to v2 by itself (${tried[0]?.attempts[0]?.code}); v3 is on its deny-list; longest time without a good answer ${seconds(longestMs)}`,
+  );
+  screen.good('web: every host runs v2; the others never saw v3');
+}
+
+export async function tampered(stage: Stage): Promise<void> {
+  const { fleet, screen } = stage;
+  screen.act('4. A bundle with one flipped bit');
+  const bad = bundleFile(stage, 'tampered');
+  tamper(bundleFile(stage, 'v2'), bad);
+  screen.line(`one bit of ${megabytes(statSync(bad).size)} is flipped`);
+  const imported = await fleet.tryCli(['release', 'import', bad]);
+  expect(imported.exitCode !== 0, 'control refuses the tampered bundle');
+  screen.good(`control refuses it: ${imported.stderr.split('\n')[0]}`);
+  const [, , , edge] = fleet.hosts;
+  if (edge === undefined) throw new Error('there is no fourth host');
+  const before = await hostDetail(fleet, edge);
+  const installed = await fleet.agentCommand(edge, ['install', bad]);
+  expect(installed.exitCode !== 0, 'the host refuses the tampered bundle');
+  screen.good(`${edge.name} refuses it: ${installed.stderr.trim().split('\n')[0]}`);
+  const after = await hostDetail(fleet, edge);
+  expect(after.running === before.running, 'the host runs what it ran before');
+  screen.good(`${edge.name} still runs ${after.runningVersion}`);
+}
+
+export async function killedInMidSwitch(stage: Stage): Promise<void> {
+  const { fleet, screen } = stage;
+  screen.act('5. An agent is killed with SIGKILL in the middle of its switch');
+  const edge = fleet.hosts.filter((host) => host.group === 'edge');
+  const killed: string[] = [];
+  const watch = setInterval(() => {
+    for (const host of edge) {
+      if (killed.length === 0 && IN_THE_SWITCH.includes(lastLoggedState(host))) {
+        killed.push(host.name);
+        host.agent.kill();
+      }
+    }
+  }, 10);
+  const rollout = await pinAndWatch(stage, 'edge', 'v2', 'catch up with web');
+  clearInterval(watch);
+  expect(killed.length === 1, 'an agent was killed in its switch');
+  expect(rollout.state === 'done', 'the rollout goes on to its end');
+  for (const host of edge) {
+    await waitFor(`${host.name} runs v2`, RECOVERY_TIMEOUT_MS, async () =>
+      (await hostDetail(fleet, host)).runningVersion === 'v2' ? true : null,
+    );
+  }
+  screen.good(`${killed[0]} was killed in its switch, started again, and finished it: both run v2`);
+  await printTransfers(stage, 'edge');
+}
