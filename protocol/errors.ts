@@ -109,6 +109,21 @@ export const errors = {
     doc: 'No trusted role vouches for this target.',
     act: 'Check the name and the delegation of its role.',
   },
+  E_LOG: {
+    ...refused,
+    doc: 'The audit log does not vouch for this, or contradicts what was seen of it before.',
+    act: 'Suspect control: export the log and run `switchback audit verify`.',
+  },
+  E_VSA: {
+    ...refused,
+    doc: 'No verdict of the policy gates allows this artifact here.',
+    act: 'Pin it through control, so that the gates judge it under the current policy.',
+  },
+  E_GATE: {
+    ...refused,
+    doc: 'A policy gate denies this.',
+    act: 'The message names the rules that denied, each with what it asks for.',
+  },
   E_EQUIVOCATION: {
     ...refused,
     doc: 'Two different documents were signed with one version number.',
