@@ -307,6 +307,7 @@ async function buildHost(
       agentVersion: options.version,
       state: () => runner().state(),
       hostFacts: () => hostFacts({ bootId: clock.bootId(), machine, slotsRoot: root }),
+      seenLog: () => trust.seenLog(),
       onStoreFailed: (problem) => runner().storeFailed(problem),
       onRewound: () => runner().tell('rewound'),
       onFailure: (problem, waitMs) =>

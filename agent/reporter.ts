@@ -36,6 +36,8 @@ export interface ReporterOptions {
   readonly agentVersion: string;
   readonly state: () => State;
   readonly hostFacts: () => Promise<HostFacts>;
+  /** The newest tree of the audit log that was seen. */
+  readonly seenLog?: () => NonNullable<ReportDocument['log']> | null;
   /** The state store failed under a write of the reporter. */
   readonly onStoreFailed: (problem: Problem) => void;
   /** Control has newer reports of this host than it can have sent (F63). */
@@ -85,7 +87,8 @@ export function createReporter(options: ReporterOptions): Reporter {
   const send = async (): Promise<void> => {
     const events = store.waitingReports(size.events);
     const standing = standingOf(options.state());
-    const key = JSON.stringify(standing);
+    const log = options.seenLog?.() ?? null;
+    const key = JSON.stringify([standing, log]);
     if (events.length === 0 && key === sent && !wantFacts) return;
     const facts = wantFacts ? await options.hostFacts() : null;
     const seq = await stored(store.takeReportSequence());
@@ -101,6 +104,7 @@ export function createReporter(options: ReporterOptions): Reporter {
         evidence: size.isPlain ? {} : wholeNumbers(event.evidence),
       })),
       ...(facts === null || size.isPlain ? {} : { facts: wholeNumbers(facts) }),
+      ...(log === null || size.isPlain ? {} : { log }),
     };
     const payload = new TextEncoder().encode(JSON.stringify(document));
     const answer = await control.report(identity.sign(REPORT_PAYLOAD_TYPE, payload));

@@ -1,6 +1,7 @@
 /** The verifier of this host: its anchor, its line to the repository, its durable state. */
 import { join } from 'node:path';
 import type { TrustFetch } from '#/bundle/trust/client.ts';
+import type { LogMemory } from '#/bundle/trust/logged.ts';
 import { Problem } from '#/protocol/errors.ts';
 import { openDirectory, readFile } from './adapters/durable.ts';
 import type { HostIdentity } from './adapters/identity.ts';
@@ -29,7 +30,12 @@ const REPOSITORY_PATH = '/agent/v1/trust/';
 /** The verifier, and the end of its connections. Without any anchor every offer is refused. */
 export async function openTrust(
   wiring: TrustWiring,
-): Promise<{ readonly port: Trust; close(): Promise<void> }> {
+): Promise<{
+  readonly port: Trust;
+  /** The newest tree of the audit log that was seen, for reports. */
+  seenLog(): LogMemory | null;
+  close(): Promise<void>;
+}> {
   const { files, settings, identity } = wiring;
   const directory = join(settings.state.directory, 'trust');
   await openDirectory(files, settings.state.directory).catch(() => undefined);
@@ -38,7 +44,13 @@ export async function openTrust(
   const root =
     identity?.rootBytes ?? (await readFile(files, join(anchors, 'root.json'), ANCHOR_MAX_BYTES));
   const targets = await readFile(files, join(anchors, 'targets.json'), ANCHOR_MAX_BYTES);
-  if (root === null) return { port: withoutAnchor(anchors), close: () => Promise.resolve() };
+  if (root === null) {
+    return {
+      port: withoutAnchor(anchors),
+      seenLog: () => null,
+      close: () => Promise.resolve(),
+    };
+  }
   const fetch = repositoryOf(wiring);
   const port = createTrust({
     anchor: { root, targets },
@@ -49,7 +61,7 @@ export async function openTrust(
     builtAtMs: wiring.builtAtMs,
     onNotice: wiring.onNotice,
   });
-  return { port, close: () => fetch.close() };
+  return { port, seenLog: () => port.seenLog(), close: () => fetch.close() };
 }
 
 /** The repository of whichever address of control answers now. */
@@ -73,6 +85,9 @@ function repositoryOf({ controlUrl, caPem }: TrustWiring): TrustFetch & { close(
     },
     async target(name, maxBytes) {
       return await current().target(name, maxBytes);
+    },
+    async log(path, maxBytes) {
+      return (await current().log?.(path, maxBytes)) ?? null;
     },
     async close() {
       for (const fetch of opened.values()) await fetch.close();

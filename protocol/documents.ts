@@ -3,7 +3,7 @@
  * stands here is checked again after the signature. Design: docs/specs/trust.md, docs/specs/protocol.md.
  */
 import * as v from 'valibot';
-import { artifactId, groupName, hostId, name, rolloutId, versionText } from './ids.ts';
+import { artifactId, groupName, hostId, name, rolloutId, sha256Hex, versionText } from './ids.ts';
 
 const seconds = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
 const counter = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
@@ -43,6 +43,8 @@ export const desiredDocument = v.strictObject({
   ),
   /** Seconds since 1970 after which the pin no longer causes a switch. */
   expiresAt: v.optional(seconds),
+  /** That the audit log has this pin (C2SP tlog-proof); asked for when the policy names a log. */
+  logProof: v.optional(v.pipe(v.string(), v.maxLength(128 * 1024))),
 });
 export type DesiredDocument = v.InferOutput<typeof desiredDocument>;
 
@@ -151,6 +153,14 @@ export const reportDocument = v.strictObject({
   denied: v.pipe(
     v.array(v.strictObject({ artifactId, code: v.pipe(v.string(), v.maxLength(64)) })),
     v.maxLength(64),
+  ),
+  /** The newest tree of the audit log that this host saw: what makes the fleet its witness. */
+  log: v.optional(
+    v.strictObject({
+      origin: v.pipe(v.string(), v.maxLength(200)),
+      size: counter,
+      root: sha256Hex,
+    }),
   ),
 });
 export type ReportDocument = v.InferOutput<typeof reportDocument>;

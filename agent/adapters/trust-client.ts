@@ -16,9 +16,10 @@ import {
   type TrustStore,
 } from '#/bundle/trust/client.ts';
 import { imageRole } from '#/bundle/trust/documents.ts';
+import type { Documents } from '#/bundle/trust/find.ts';
+import type { LogMemory } from '#/bundle/trust/logged.ts';
 import {
   applyPolicy,
-  type Documents,
   type HostContext,
   manifestOf,
   pinHindrance,
@@ -85,6 +86,8 @@ export interface AgentTrust extends Trust {
   /** Brings metadata, floors and revocations up to date without any offer: detects a freeze. */
   refresh(nowMs: number): Promise<TrustStatus>;
   status(): Promise<TrustStatus>;
+  /** The newest tree of the audit log that was seen, for reports; null before the first pin that was in one. */
+  seenLog(): LogMemory | null;
   /** Time that control signed as the answer to our own nonce: the only other source that may raise the floor of time. */
   observeSignedTime(signedMs: number, systemMs: number): Promise<void>;
 }
@@ -211,6 +214,10 @@ class Verifier implements AgentTrust {
       timestampExpires: set.timestamp?.signed.expires ?? null,
       timeFloor: memory.timeFloor,
     };
+  }
+
+  seenLog(): LogMemory | null {
+    return this.#loaded?.memory.log ?? null;
   }
 
   async observeSignedTime(signedMs: number, systemMs: number): Promise<void> {

@@ -62,6 +62,7 @@ export function createTrustFetch(
     metadata: (name, maxBytes) => get(`${metadataUrl}${name}`, maxBytes),
     target: (name, maxBytes) =>
       get(`${targetsUrl}${name.split('/').map(encodeURIComponent).join('/')}`, maxBytes),
+    log: (path, maxBytes) => get(`${withSlash(options.url)}log/${path}`, maxBytes),
     close: async () => {
       if (agent !== null) await (await agent).destroy();
     },

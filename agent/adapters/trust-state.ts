@@ -29,6 +29,7 @@ const format: StateFormat<StoredMemory> = {
     pins: counters,
     revokedArtifacts: v.array(artifactId),
     revokedKeyIds: v.array(sha256Hex),
+    log: v.optional(v.object({ origin: v.string(), size: counter, root: sha256Hex })),
   }),
 };
 

@@ -2,7 +2,7 @@
  * Tiles of the log (C2SP tlog-tiles): names, and trees read through them. A tile holds up to 256 hashes of one level; the
  * hashes between two levels are computed. docs/specs/audit-log.md.
  */
-import { must } from '#/protocol/errors.ts';
+import { must, Problem } from '#/protocol/errors.ts';
 import { HASH_BYTES, LEVELS_MAX, nodeHash, type ReadNode } from './merkle.ts';
 
 const TILE_HEIGHT = 8;
@@ -88,7 +88,7 @@ export function nodesFromTiles(size: number, bytesOf: (tile: Tile) => Uint8Array
 
 /**
  * Runs `compute` over a tree whose tiles come from `fetch`: first to see which it reads, then, with those at hand, for its
- * result. `fetch` gives exactly the hashes of the tile.
+ * result. `fetch` gives the hashes of the tile. @throws Problem E_LOG for a tile of another length
  */
 export async function overTiles<T>(
   size: number,
@@ -103,13 +103,21 @@ export async function overTiles<T>(
     needed.set(tilePath(tile), tile);
     return zero;
   });
-  must(needed.size <= TILES_MAX, `L6: ${needed.size} tiles for one proof`);
+  if (needed.size > TILES_MAX) {
+    throw new Problem('E_LOG', `${needed.size} tiles for one proof, at most ${TILES_MAX} are read`);
+  }
   const tiles = new Map<string, Uint8Array>();
-  for (const [path, tile] of needed) tiles.set(path, await fetch(tile));
+  for (const [path, tile] of needed) {
+    const bytes = await fetch(tile);
+    if (bytes.length !== tile.width * HASH_BYTES) {
+      throw new Problem('E_LOG', `${path} of the log has ${bytes.length} bytes`);
+    }
+    tiles.set(path, bytes);
+  }
   return compute(
     nodesFromTiles(size, (tile) => {
       const bytes = tiles.get(tilePath(tile));
-      must(bytes?.length === tile.width * HASH_BYTES, `L7: ${tilePath(tile)} has its hashes`);
+      must(bytes !== undefined, `L6: ${tilePath(tile)} was fetched`);
       return bytes;
     }),
   );

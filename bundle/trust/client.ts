@@ -33,6 +33,8 @@ export interface TrustFetch {
   metadata(name: string, maxBytes: number): Promise<Uint8Array | null>;
   /** A target by its name, `groups/web/<sha256>.desired.json`; null when the repository has none. */
   target(name: string, maxBytes: number): Promise<Uint8Array | null>;
+  /** A file of the audit log, `tile/0/000.p/3`; null when there is none. Clients that look at no pins have none. */
+  log?(path: string, maxBytes: number): Promise<Uint8Array | null>;
 }
 
 /** Where trusted metadata is kept. `replace` is durable on return. Names are plain file names. */

@@ -47,6 +47,16 @@ export const buildersDocument = v.strictObject({
 });
 export type BuildersDocument = v.InferOutput<typeof buildersDocument>;
 
+/** `policy/log.json`: the audit log that must have every pin. While there is no such target, pins need no proof. */
+export const logDocument = v.strictObject({
+  schema: v.literal('switchback.log/1'),
+  /** First line of the log's checkpoints. Another origin is another log: what hosts remember of the old one is put aside. */
+  origin: v.pipe(v.string(), v.regex(/^[!-*,-~]{1,200}$/, 'expected no spaces and no plus')),
+  /** Ed25519 public keys that may sign checkpoints, 64 lower-case hex digits. */
+  keys: v.pipe(v.array(sha256Hex), v.minLength(1), v.maxLength(8)),
+});
+export type LogDocument = v.InferOutput<typeof logDocument>;
+
 /** Custom data of an image target. Further fields may follow. */
 export const imageCustom = v.looseObject({
   artifactId,
@@ -60,6 +70,7 @@ export type ImageCustom = v.InferOutput<typeof imageCustom>;
 export const FLOORS_PATH = 'policy/floors.json';
 export const REVOKED_PATH = 'policy/revoked.json';
 export const BUILDERS_PATH = 'policy/builders.json';
+export const LOG_PATH = 'policy/log.json';
 
 /** Target path of a group's pin. */
 export function desiredPath(group: string): string {

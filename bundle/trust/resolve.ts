@@ -3,7 +3,7 @@
  * State moves only forward; what moved is returned even when the answer is that there is nothing to do.
  */
 import { type DesiredDocument, desiredDocument } from '#/protocol/documents.ts';
-import { isProblem, Problem } from '#/protocol/errors.ts';
+import { Problem } from '#/protocol/errors.ts';
 import type { ArtifactId } from '#/protocol/ids.ts';
 import { checkCompatibility } from '../compatibility.ts';
 import {
@@ -14,14 +14,13 @@ import {
 } from '../dsse.ts';
 import { keyIdOf, sha256 } from '../keys.ts';
 import { MANIFEST_MAX_BYTES, type Manifest, manifestSchema } from '../manifest.ts';
-import { findTarget, type FoundTarget, type Session, targetFileName } from './client.ts';
+import type { Session } from './client.ts';
 import {
   BUILDERS_PATH,
   buildersDocument,
   buildersOf,
   checkShape,
   desiredPath,
-  DOCUMENT_MAX_BYTES,
   FLOORS_PATH,
   floorsDocument,
   groupRole,
@@ -35,8 +34,9 @@ import {
   REVOKED_PATH,
   revokedDocument,
 } from './documents.ts';
-import type { TargetEntry } from './metadata.ts';
-import { requireDigests, type TrustedSet } from './trusted-set.ts';
+import { type Documents, documentOf, fetchTarget, findIn, findOptional } from './find.ts';
+import { type LogMemory, readLogPolicy, requireLogged } from './logged.ts';
+import type { TrustedSet } from './trusted-set.ts';
 import { openWaveAt } from './waves.ts';
 
 /** What a host remembers beside the metadata. Every field only grows. */
@@ -51,6 +51,8 @@ export interface TrustMemory {
   readonly pins: Readonly<Record<string, number>>;
   readonly revokedArtifacts: readonly string[];
   readonly revokedKeyIds: readonly string[];
+  /** The newest tree of the audit log that was seen. */
+  readonly log?: LogMemory | undefined;
 }
 
 export const emptyMemory: TrustMemory = {
@@ -75,13 +77,6 @@ export interface VerifiedManifest {
   readonly artifactId: ArtifactId;
   readonly manifest: Manifest;
   readonly manifestBytes: Uint8Array;
-}
-
-/** A session whose `replace` and `read` also keep the small documents of the policy. */
-export interface Documents {
-  /** Bytes of a target from the cache of documents, or null. They are checked like fetched ones. */
-  read(path: string): Promise<Uint8Array | null>;
-  replace(path: string, bytes: Uint8Array): Promise<void>;
 }
 
 /** Step 3: floors and revocations. The set that is returned no longer counts signatures by revoked keys. */
@@ -136,7 +131,10 @@ export interface Pin {
   readonly desired: DesiredDocument;
 }
 
-/** Step 4: the pin of this host, or of its group; from exactly the group's role, never older than one seen before. */
+/**
+ * Step 4: the pin of this host, or of its group; from exactly the group's role, never older than one seen before, and in the
+ * audit log when the policy names one.
+ */
 export async function readPin(
   set: TrustedSet,
   session: Session,
@@ -163,10 +161,15 @@ export async function readPin(
       seen,
     });
   }
+  const policy = await readLogPolicy(found.set, session, documents);
+  const log =
+    policy.log === null
+      ? memory.log
+      : await requireLogged(desired, policy.log, memory.log ?? null, session.fetch);
   return {
-    set: found.set,
+    set: policy.set,
     desired,
-    memory: { ...memory, pins: { ...memory.pins, [path]: desired.seq } },
+    memory: { ...memory, log, pins: { ...memory.pins, [path]: desired.seq } },
   };
 }
 
@@ -281,77 +284,6 @@ export function requireAllowed(
       floor,
     });
   }
-}
-
-/** A target from exactly this role. @throws Problem E_NOTARGET */
-async function findIn(
-  set: TrustedSet,
-  path: string,
-  role: string,
-  session: Session,
-): Promise<FoundTarget> {
-  const found = await findTarget(set, path, session);
-  if (found.role !== role) {
-    throw new Problem('E_NOTARGET', `${path} is listed by ${found.role}, only ${role} may`, {
-      path,
-      role: found.role,
-    });
-  }
-  return found;
-}
-
-async function findOptional(
-  set: TrustedSet,
-  path: string,
-  role: string,
-  session: Session,
-): Promise<FoundTarget | null> {
-  try {
-    return await findIn(set, path, role, session);
-  } catch (error) {
-    if (isProblem(error, 'E_NOTARGET')) return null;
-    throw error;
-  }
-}
-
-/** A small document: from the cache when it has the signed digest, else fetched and kept. */
-async function documentOf(
-  found: FoundTarget,
-  session: Session,
-  documents: Documents,
-): Promise<Uint8Array> {
-  const cached = await documents.read(found.target.path);
-  if (cached !== null && hasDigests(found.target, cached)) return cached;
-  const bytes = await fetchTarget(found, session, DOCUMENT_MAX_BYTES);
-  await documents.replace(found.target.path, bytes);
-  return bytes;
-}
-
-function hasDigests(target: TargetEntry, bytes: Uint8Array): boolean {
-  try {
-    requireDigests(target.path, bytes, target);
-    return true;
-  } catch (error) {
-    if (isProblem(error, 'E_HASH')) return false;
-    throw error;
-  }
-}
-
-/** A target's bytes, never more than were signed. @throws Problem E_TOOBIG, E_HASH, E_HTTP */
-export async function fetchTarget(
-  found: FoundTarget,
-  session: Session,
-  maxBytes: number,
-): Promise<Uint8Array> {
-  const { target } = found;
-  if (target.length > maxBytes) {
-    throw new Problem('E_TOOBIG', `${target.path} has ${target.length} bytes, at most ${maxBytes}`);
-  }
-  const name = targetFileName(found.set, target);
-  const bytes = await session.fetch.target(name, target.length);
-  if (bytes === null) throw new Problem('E_HTTP', `the repository has no target ${name}`);
-  requireDigests(target.path, bytes, target);
-  return bytes;
 }
 
 function union(a: readonly string[], b: readonly string[]): readonly string[] {

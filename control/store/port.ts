@@ -3,6 +3,7 @@
  * every adapter to one suite.
  */
 import type { Attempt, Group, Halt, Host, Pin, Release, Rollout } from '#/control/core/model.ts';
+import type { Tile } from '#/bundle/log/tiles.ts';
 import type { ReportEvent } from '#/protocol/documents.ts';
 import type { GroupName, HostId, RolloutId } from '#/protocol/ids.ts';
 import type { ApiTokenView, AuditEntry, Role } from '#/protocol/operator-plane.ts';
@@ -86,8 +87,12 @@ export interface StoreWriter {
     events: readonly ReportEvent[],
     atMs: number,
   ): Promise<readonly ReportEvent[]>;
-  /** Appends and gives the entry its id: one more than the last. */
+  /** Appends and gives the entry its id: one more than the last. Its leaf joins the Merkle tree at once. */
   audit(entry: Omit<AuditEntry, 'id'>): Promise<AuditEntry>;
+  /** Entries in the log, with those of this transaction. */
+  logSize(): Promise<number>;
+  /** The hashes of a tile of the log, with those of this transaction; null when it has fewer. */
+  logTile(tile: Tile): Promise<Uint8Array | null>;
   putTrustFile(path: string, content: string): Promise<void>;
 }
 
@@ -120,6 +125,9 @@ export interface Store {
   ): Promise<readonly StoredEvent[]>;
   report(host: HostId, seq: number): Promise<StoredReport | null>;
   auditAfter(after: number, limit: number, subject: string | null): Promise<readonly AuditEntry[]>;
+  logSize(): Promise<number>;
+  /** The hashes of a tile of the log; null when it has fewer. */
+  logTile(tile: Tile): Promise<Uint8Array | null>;
   joinTokens(): Promise<readonly JoinToken[]>;
   trustFile(path: string): Promise<string | null>;
   trustFiles(): Promise<ReadonlyMap<string, string>>;

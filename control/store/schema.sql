@@ -108,6 +108,12 @@ CREATE TABLE join_tokens (
   used_by TEXT,
   actor TEXT NOT NULL
 );
+CREATE TABLE log_hashes (
+  level BIGINT NOT NULL,
+  n BIGINT NOT NULL,
+  hash TEXT NOT NULL,
+  PRIMARY KEY (level, n)
+);
 CREATE TABLE meta (
   name TEXT PRIMARY KEY,
   value TEXT NOT NULL

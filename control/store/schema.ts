@@ -170,5 +170,6 @@ export interface Tables {
     subject: string;
     details: string;
   };
+  log_hashes: { level: number; n: number; hash: string };
   trust_files: { path: string; content: string };
 }

@@ -5,6 +5,7 @@ import { ATTEMPTS_IN_MEMORY } from '#/control/core/model.ts';
 import { Problem } from '#/protocol/errors.ts';
 import type { AuditEntry } from '#/protocol/operator-plane.ts';
 import type { DecisionView } from '#/protocol/rollout.ts';
+import { fillLog, logSize, tileHashes } from './log.ts';
 import type { ApiToken, FleetRows, Store } from './port.ts';
 import {
   attemptOf,
@@ -41,6 +42,17 @@ function auditOf(row: Tables['audit']): AuditEntry {
     subject: row.subject,
     details: JSON.parse(row.details) as AuditEntry['details'],
   };
+}
+
+async function auditAfter(
+  db: Db,
+  after: number,
+  limit: number,
+  subject: string | null,
+): Promise<readonly AuditEntry[]> {
+  let query = db.selectFrom('audit').selectAll().where('id', '>', after);
+  if (subject !== null) query = query.where('subject', '=', subject);
+  return (await query.orderBy('id').limit(limit).execute()).map(auditOf);
 }
 
 function apiTokenOf(row: Tables['api_tokens']): ApiToken {
@@ -221,7 +233,17 @@ function rolloutReads(
 
 function evidenceReads(
   db: Db,
-): Pick<Store, 'events' | 'report' | 'auditAfter' | 'joinTokens' | 'trustFile' | 'trustFiles'> {
+): Pick<
+  Store,
+  | 'events'
+  | 'report'
+  | 'auditAfter'
+  | 'logSize'
+  | 'logTile'
+  | 'joinTokens'
+  | 'trustFile'
+  | 'trustFiles'
+> {
   return {
     async events(host, before, limit) {
       let query = db.selectFrom('report_events').selectAll().where('host_id', '=', host);
@@ -250,11 +272,9 @@ function evidenceReads(
       const { digest, envelope, received_at_ms } = row;
       return { host, seq, digest, envelope, receivedAtMs: received_at_ms };
     },
-    async auditAfter(after, limit, subject) {
-      let query = db.selectFrom('audit').selectAll().where('id', '>', after);
-      if (subject !== null) query = query.where('subject', '=', subject);
-      return (await query.orderBy('id').limit(limit).execute()).map(auditOf);
-    },
+    auditAfter: (after, limit, subject) => auditAfter(db, after, limit, subject),
+    logSize: () => logSize(db),
+    logTile: (tile) => tileHashes(db, tile),
     async joinTokens() {
       const rows = await db
         .selectFrom('join_tokens')
@@ -296,7 +316,13 @@ export function createStore(db: Db): Store {
   return {
     ...rolloutReads(db),
     ...evidenceReads(db),
-    load: () => guarded('load the store', () => load(db)),
+    load: () =>
+      guarded('load the store', async () => {
+        await db
+          .transaction()
+          .execute((tx) => fillLog(tx, (id, limit) => auditAfter(tx, id, limit, null)));
+        return load(db);
+      }),
     write: (work) =>
       guarded('write to the store', () => db.transaction().execute((tx) => work(createWriter(tx)))),
     saveSeen: (seen) =>

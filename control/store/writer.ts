@@ -1,6 +1,7 @@
 /** The writing half of the store: every method runs in the transaction it was made for. */
 import type { Transaction } from 'kysely';
 import type { AuditEntry } from '#/protocol/operator-plane.ts';
+import { appendToLog, logSize, tileHashes } from './log.ts';
 import type { StoreWriter } from './port.ts';
 import {
   attemptRow,
@@ -204,7 +205,10 @@ function tokenWriter(
 
 function evidenceWriter(
   tx: Transaction<Tables>,
-): Pick<StoreWriter, 'reportDigest' | 'addReport' | 'addNewEvents' | 'audit' | 'putTrustFile'> {
+): Pick<
+  StoreWriter,
+  'reportDigest' | 'addReport' | 'addNewEvents' | 'audit' | 'logSize' | 'logTile' | 'putTrustFile'
+> {
   return {
     async reportDigest(host, seq) {
       const row = await tx
@@ -266,8 +270,11 @@ function evidenceWriter(
           details: JSON.stringify(full.details),
         })
         .execute();
+      await appendToLog(tx, full);
       return full;
     },
+    logSize: () => logSize(tx),
+    logTile: (tile) => tileHashes(tx, tile),
     async putTrustFile(path, content) {
       await tx
         .insertInto('trust_files')

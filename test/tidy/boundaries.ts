@@ -60,7 +60,7 @@ export const areas: readonly Area[] = [
   { at: 'control/core/', may: ['protocol/', 'control/core/'] },
   {
     at: 'control/store/',
-    may: ['protocol/', 'control/core/', 'control/store/', 'kysely', 'pg', 'node:'],
+    may: ['protocol/', 'bundle/log/', 'control/core/', 'control/store/', 'kysely', 'pg', 'node:'],
   },
   { at: 'control/trust/', may: [...pure, 'control/trust/', 'node:', 'valibot', 'tweetnacl'] },
   {
