@@ -64,8 +64,8 @@ export interface Release {
 }
 
 /**
- * `inconclusive`: ended before the switch for a reason that says nothing about the version (network, space); tried again
- * within the attempt budget. `withdrawn`: control took the offer back.
+ * `inconclusive`: ended before the switch for a reason that says nothing about the version (network, space, damage);
+ * tried again within the attempt budget. `withdrawn`: control took the offer back.
  */
 export type Outcome = 'open' | 'confirmed' | 'failed' | 'inconclusive' | 'withdrawn';
 

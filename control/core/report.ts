@@ -47,8 +47,8 @@ export function outcomeOf(
   if (phase === 'confirmed') return 'confirmed';
   if (phase !== 'aborted') return 'failed';
   if (code !== null && withdrawnCodes.includes(code)) return 'withdrawn';
-  const kind = kindOf(code);
-  return kind === 'unavailable' || kind === 'exhausted' ? 'inconclusive' : 'failed';
+  // Before the switch, only a refusal speaks of the version: a broken line, a full or a failing disk do not.
+  return kindOf(code) === 'refused' || kindOf(code) === null ? 'failed' : 'inconclusive';
 }
 
 export type SequenceVerdict = 'new' | 'late' | 'repeated' | 'rewound' | 'forked';
