@@ -12,6 +12,9 @@ const BUSY_TIMEOUT_MS = 500;
 /** Prepared statements that are kept. */
 const MAX_STATEMENTS = 500;
 
+/** What the store asks of an open database. */
+export type SqliteHandle = Pick<DatabaseSync, 'prepare' | 'close'>;
+
 export interface SqliteOptions {
   readonly path: string;
   /** Told of every statement that is run: for tests that count queries, and for metrics. */
@@ -59,7 +62,7 @@ export function migrate(db: DatabaseSync): void {
 }
 
 /** The subset of better-sqlite3 that Kysely's SqliteDialect asks for. */
-function forKysely(db: DatabaseSync): {
+function forKysely(db: SqliteHandle): {
   close(): void;
   prepare(sql: string): {
     reader: boolean;
@@ -101,9 +104,14 @@ export function openSqliteStore(options: SqliteOptions): Store {
     database.close();
     throw error;
   }
+  return storeOver(database, options.onQuery);
+}
+
+/** A store over a database that is open and migrated. */
+export function storeOver(database: SqliteHandle, onQuery?: (sql: string) => void): Store {
   const db = new Kysely<Tables>({
     dialect: new SqliteDialect({ database: forKysely(database) }),
-    log: (event) => options.onQuery?.(event.query.sql),
+    log: (event) => onQuery?.(event.query.sql),
   });
   return createStore(db);
 }
