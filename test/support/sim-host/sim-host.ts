@@ -370,7 +370,7 @@ function simIdentity(): Identity {
 }
 
 /** Plays the download: the payload is one file, written in two halves, resumed after a crash; the discipline is the real one. */
-function simInstaller(
+export function simInstaller(
   files: FilePort,
   versions: readonly Version[],
   mark: (slot: string, status: 'written' | 'verified', reason: null) => Promise<void>,
