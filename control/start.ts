@@ -1,7 +1,12 @@
 /** Control as a whole: opens the data directory, starts the engine and serves. Called by main.ts, and by tests. */
 import { randomBytes, randomInt } from 'node:crypto';
 import { once } from 'node:events';
-import { createServer as createHttpServer, type Server } from 'node:http';
+import {
+  createServer as createHttpServer,
+  IncomingMessage,
+  type Server,
+  ServerResponse,
+} from 'node:http';
 import { createServer as createHttpsServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { getRequestListener } from '@hono/node-server';
@@ -21,6 +26,7 @@ import { createBearers, createNonces } from './http/credentials.ts';
 import { createEventHub } from './http/events.ts';
 import { createGauge, createRateLimit } from './http/gauge.ts';
 import type { Services, VerifyBundle } from './http/handler.ts';
+import { tryQuietPoll } from './http/poll.ts';
 import { sweepUploads } from './http/release-handlers.ts';
 import { createApp } from './http/server.ts';
 import { refreshTrust, startClockwork } from './jobs/clockwork.ts';
@@ -106,6 +112,7 @@ export async function initControl(
 
 function createListener(
   options: ControlOptions,
+  services: Services,
   fetch: Parameters<typeof getRequestListener>[0],
 ): Server {
   const limits = {
@@ -120,6 +127,13 @@ function createListener(
     request: Parameters<typeof listener>[0],
     response: Parameters<typeof listener>[1],
   ): void => {
+    // Nearly all requests of a fleet are quiet polls.
+    if (
+      request instanceof IncomingMessage &&
+      response instanceof ServerResponse &&
+      tryQuietPoll(services, request, response)
+    )
+      return;
     void listener(request, response);
   };
   const server =
@@ -177,7 +191,9 @@ export async function startControl(options: ControlOptions): Promise<Control> {
   const { desk, log, gauge } = services;
   await refreshTrust(desk);
   const app = createApp(services);
-  const server = createListener(options, (request, env) => app.fetch(request, env as never));
+  const server = createListener(options, services, (request, env) =>
+    app.fetch(request, env as never),
+  );
   server.listen({ port: options.port, host: options.host ?? '127.0.0.1' });
   await once(server, 'listening');
   const clockwork = startClockwork({

@@ -3,30 +3,16 @@ import { openEnvelope } from '#/bundle/dsse.ts';
 import { verifyFast } from '#/bundle/ed25519.ts';
 import { bytesOfHex, hexOf, publicKeyOf, sha256 } from '#/bundle/keys.ts';
 import { parseStrictJson } from '#/bundle/strict-json.ts';
-import { assignmentOf } from '#/control/core/assignment.ts';
-import { isOnline, openAttempt, type Host, isActive, type Scene } from '#/control/core/model.ts';
-import { pollAfterSeconds } from '#/control/core/poll.ts';
-import { openStageOf } from '#/control/core/stage.ts';
+import type { Host } from '#/control/core/model.ts';
 import { enrol } from '#/control/engine/enrol.ts';
-import { generationOf, offlineAfterMs } from '#/control/engine/fleet.ts';
-import {
-  isForkedBoot,
-  quarantineHost,
-  raiseEpoch,
-  receiveReport,
-} from '#/control/engine/reports.ts';
-import { parseAgentState } from '#/protocol/agent-plane.ts';
-import {
-  type Assignment,
-  type Envelope,
-  REPORT_PAYLOAD_TYPE,
-  reportDocument,
-} from '#/protocol/documents.ts';
+import { receiveReport } from '#/control/engine/reports.ts';
+import { type Envelope, REPORT_PAYLOAD_TYPE, reportDocument } from '#/protocol/documents.ts';
 import { isProblem, must, Problem } from '#/protocol/errors.ts';
 import { sendArtifact } from './artifacts.ts';
 import { checked } from './body.ts';
 import { BEARER_TTL_SECONDS, presented, requireSignature } from './credentials.ts';
-import type { Handlers, Services } from './handler.ts';
+import type { Handlers } from './handler.ts';
+import { answerPoll, FORKED_RETRY_SECONDS, forked, pollAfter, sceneFor } from './poll.ts';
 
 type AgentRoute =
   | 'enroll'
@@ -38,80 +24,6 @@ type AgentRoute =
   | 'artifact';
 
 const REPORT_MAX_BYTES = 1024 * 1024;
-const FORKED_RETRY_SECONDS = 3600;
-
-function sceneFor(services: Services, host: Host): Scene {
-  const { engine } = services.desk;
-  const group = engine.fleet.groups.get(host.group);
-  must(group !== undefined, 'S1: every host is in a group that exists');
-  return engine.scene(group);
-}
-
-/** In an attempt, or in a stage that waits for it: worth hearing of soon. */
-function isFast(scene: Scene, host: Host): boolean {
-  if (openAttempt(host) !== null) return true;
-  const { rollout } = scene;
-  if (!isActive(rollout) || host.running === rollout.artifactId) return false;
-  return openStageOf(scene, rollout, host) !== null;
-}
-
-function pollAfter(services: Services, scene: Scene, host: Host): number {
-  return pollAfterSeconds({
-    hosts: services.desk.engine.fleet.hosts.size,
-    policy: scene.group.poll,
-    isActive: isFast(scene, host),
-    shedLevel: services.gauge.level,
-    unit: services.unit(),
-  });
-}
-
-/** `"e<epoch>.g<generation>.<seal>"`; the seal keeps a host from making up one from the future. */
-function etagOf(services: Services, host: Host, epoch: number, generation: number): string {
-  const text = `e${epoch}.g${generation}`;
-  return `"${text}.${services.bearers.seal(`${host.id}/${text}`)}"`;
-}
-
-/** Epoch and generation of an ETag that this control, or the one it was restored from, gave to this host. */
-function readEtag(
-  services: Services,
-  host: Host,
-  etag: string,
-): { epoch: number; generation: number } | null {
-  const match = /^"e(\d{1,15})\.g(\d{1,15})\.[0-9a-f]{12}"$/.exec(etag);
-  if (match === null) return null;
-  const [epoch, generation] = [Number(match[1]), Number(match[2])];
-  return etagOf(services, host, epoch, generation) === etag ? { epoch, generation } : null;
-}
-
-function forked(host: Host): Problem {
-  return new Problem(
-    'E_FORKED',
-    `host ${host.id} is quarantined: ${host.quarantine?.reason ?? ''}`,
-    {
-      retryAfterSeconds: FORKED_RETRY_SECONDS,
-    },
-  );
-}
-
-/** A host that was offline, or never seen, may now be offered something. */
-function seen(services: Services, host: Host, nowMs: number): Host {
-  const { engine } = services.desk;
-  const group = engine.fleet.groups.get(host.group);
-  const next = { ...host, lastSeenAtMs: nowMs };
-  engine.fleet.hosts.set(host.id, next);
-  if (group !== undefined && !isOnline(host, nowMs, offlineAfterMs(engine.fleet, group)))
-    engine.touch(host.group);
-  return next;
-}
-
-async function checkBoot(services: Services, host: Host, boot: string): Promise<void> {
-  const short = (id: string): string => id.replaceAll('-', '').slice(0, 16);
-  const past = host.pastBoots.find((id) => short(id) === boot);
-  if (past === undefined || (host.bootId !== null && short(host.bootId) === boot)) return;
-  if (!isForkedBoot(host, past)) return;
-  const words = `boot ${boot} polls after boot ${host.bootId ?? '-'} reported`;
-  throw forked(await quarantineHost(services.desk, host.id, words));
-}
 
 function verifiedReport(host: Host, envelope: Envelope): { payload: Uint8Array; digest: string } {
   const key = publicKeyOf(bytesOfHex(host.signKey, 32) ?? new Uint8Array());
@@ -205,31 +117,10 @@ export const agentHandlers: Handlers<AgentRoute> = {
     };
   },
 
-  async desired({ services, request, host: given, nowMs }) {
-    must(given !== null, 'S3: the poll is authenticated');
-    services.gauge.polled();
-    if (given.quarantine !== null) throw forked(given);
-    const { fleet } = services.desk.engine;
-    const state = parseAgentState(request.headers.get('agent-state') ?? '');
-    if (state !== null) await checkBoot(services, given, state.boot);
-    const ifNoneMatch = request.headers.get('if-none-match') ?? '';
-    const told = ifNoneMatch === '' ? null : readEtag(services, given, ifNoneMatch);
-    const group = fleet.groups.get(given.group);
-    must(group !== undefined, 'S1: every host is in a group that exists');
-    if (told !== null) {
-      const current = generationOf(fleet, group, given);
-      const isFuture =
-        told.epoch > fleet.epoch || (told.epoch === fleet.epoch && told.generation > current);
-      if (isFuture) await raiseEpoch(services.desk, { epoch: told.epoch, host: given.id });
-    }
-    const host = seen(services, fleet.hosts.get(given.id) ?? given, nowMs);
-    const scene = sceneFor(services, host);
-    const generation = generationOf(fleet, scene.group, host);
-    const etag = etagOf(services, host, fleet.epoch, generation);
-    const headers = { etag, 'poll-after': String(pollAfter(services, scene, host)) };
-    if (etag === ifNoneMatch) return { status: 304, headers, ok: undefined as never };
-    const assignment: Assignment = { generation, ...assignmentOf(scene, host) };
-    return { ok: assignment, headers };
+  desired: ({ services, request, host, nowMs }) => {
+    must(host !== null, 'S3: the poll is authenticated');
+    const header = (name: string): string => request.headers.get(name) ?? '';
+    return answerPoll(services, host, header('agent-state'), header('if-none-match'), nowMs);
   },
 
   async report({ services, host: given, body }) {
