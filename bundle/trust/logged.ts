@@ -8,10 +8,18 @@ import { bytesOfHex, hexOf, publicKeyOf } from '../keys.ts';
 import { type LogIdentity, type TreeHead } from '../log/checkpoint.ts';
 import { readEntry, subjectDigest } from '../log/entry.ts';
 import { consistencyProof, isConsistent } from '../log/merkle.ts';
-import { parseProof, verifyProof } from '../log/proof.ts';
+import { parseProof, PROOF_MAX_CHARACTERS, verifyProof } from '../log/proof.ts';
 import { overTiles, TILE_MAX_BYTES, tilePath } from '../log/tiles.ts';
 import type { Session, TrustFetch } from './client.ts';
-import { LOG_PATH, type LogDocument, logDocument, POLICY_ROLE, readDocument } from './documents.ts';
+import {
+  desiredPath,
+  hostDesiredPath,
+  LOG_PATH,
+  type LogDocument,
+  logDocument,
+  POLICY_ROLE,
+  readDocument,
+} from './documents.ts';
 import { documentOf, type Documents, findOptional } from './find.ts';
 import type { TrustedSet } from './trusted-set.ts';
 
@@ -54,10 +62,7 @@ export async function requireLogged(
   seen: LogMemory | null,
   fetch: TrustFetch,
 ): Promise<LogMemory> {
-  if (desired.logProof === undefined) {
-    throw new Problem('E_LOG', `the pin of ${desired.group} carries no proof of the audit log`);
-  }
-  const proof = parseProof(desired.logProof);
+  const proof = parseProof(desired.logProof ?? (await fetchedProof(desired, fetch)));
   const head = verifyProof(proof, log);
   const entry = readEntry(proof.entry);
   const digest = subjectDigest(desired);
@@ -72,6 +77,15 @@ export async function requireLogged(
   if (before !== null) await requireSameLog(before, head, fetch);
   const newest = before !== null && before.size > head.size ? before : head;
   return { origin: log.origin, size: newest.size, root: hexOf(newest.root) };
+}
+
+/** The proof of a pin that carries none: it was signed before the log had it. It proves itself, wherever it comes from. */
+async function fetchedProof(desired: DesiredDocument, fetch: TrustFetch): Promise<string> {
+  const { group, host } = desired;
+  const path = host === undefined ? desiredPath(group) : hostDesiredPath(group, host);
+  const bytes = (await fetch.log?.(`proof/${path}`, PROOF_MAX_CHARACTERS * 2)) ?? null;
+  if (bytes === null) throw new Problem('E_LOG', `the audit log has no proof of the pin ${path}`);
+  return Buffer.from(bytes).toString('utf8');
 }
 
 function headOf(memory: LogMemory): TreeHead {

@@ -13,6 +13,8 @@ export interface Desk {
   readonly keys: readonly HeldKey[];
   /** Signs host statements. */
   readonly enrolment: Signer;
+  /** Signs checkpoints of the audit log; null: control holds no such key. */
+  readonly logKey: Signer | null;
   /** Fresh random bytes. */
   readonly random: (bytes: number) => Uint8Array;
 }

@@ -50,7 +50,10 @@ export interface Draft {
   publish(files: readonly TrustFile[]): Promise<void>;
   /** A published trust file, those of this change included. */
   trustFile(name: string): Uint8Array | null;
-  audit(actor: string, type: string, subject: string, details: JsonObject): Promise<void>;
+  audit(actor: string, type: string, subject: string, details: JsonObject): Promise<AuditEntry>;
+  /** A small value of the store by name, with those of this change; null when there is none. */
+  meta(name: string): string | null;
+  setMeta(name: string, value: string): Promise<void>;
   /** Groups to plan after the commit. */
   readonly dirty: Set<GroupName>;
 }
@@ -116,6 +119,7 @@ export function takeOver(fleet: Fleet, draft: Draft, log: DraftLog): void {
   for (const release of log.releases) fleet.releases.set(release.artifactId, release);
   for (const token of log.apiTokens) fleet.apiTokens.set(token.hash, token);
   for (const [name, bytes] of log.trust) fleet.trust.set(name, bytes);
+  for (const [name, value] of log.meta) fleet.meta.set(name, value);
   for (const scope of [...fleet.halts.keys()])
     if (!from.halts.has(scope)) fleet.halts.delete(scope);
   for (const [scope, halt] of from.halts) fleet.halts.set(scope, halt);
@@ -135,6 +139,7 @@ export interface DraftLog {
   readonly apiTokens: ApiToken[];
   readonly trust: Map<string, Uint8Array>;
   readonly entries: AuditEntry[];
+  readonly meta: Map<string, string>;
 }
 
 function missing(what: string, name: string): Problem {
@@ -157,6 +162,7 @@ export function openDraft(
     apiTokens: [],
     trust: new Map(),
     entries: [],
+    meta: new Map(),
   };
   const dirty = new Set<GroupName>();
   const scene = (group: Group): Scene => sceneOf(fleet, group, now, bucket);
@@ -260,7 +266,14 @@ export function openDraft(
     trustFile: (name) => log.trust.get(name) ?? base.trust.get(name) ?? null,
     async audit(actor, type, subject, details) {
       const entry = { atMs: now, actor, type, subject, details: details as AuditEntry['details'] };
-      log.entries.push(await writer.audit(entry));
+      const stored = await writer.audit(entry);
+      log.entries.push(stored);
+      return stored;
+    },
+    meta: (name) => log.meta.get(name) ?? base.meta.get(name) ?? null,
+    async setMeta(name, value) {
+      log.meta.set(name, value);
+      await writer.setMeta(name, value);
     },
   };
   /** Hosts that were written and whose assignment reads differently now are told. */

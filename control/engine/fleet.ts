@@ -30,6 +30,8 @@ export interface Fleet {
   readonly apiTokens: Map<string, ApiToken>;
   /** Published trust files, `metadata/…` and `targets/…`. */
   readonly trust: Map<string, Uint8Array>;
+  /** Small values by name. */
+  readonly meta: Map<string, string>;
   lastAuditId: number;
 }
 
@@ -50,6 +52,7 @@ export function fleetOf(rows: FleetRows, trust: ReadonlyMap<string, string>): Fl
     halts: new Map(rows.halts.map((halt) => [halt.scope, halt])),
     apiTokens: new Map(rows.apiTokens.map((token) => [token.hash, token])),
     trust: new Map([...trust].map(([name, text]) => [name, Buffer.from(text, 'utf8')])),
+    meta: new Map(rows.meta),
     lastAuditId: rows.lastAuditId,
   };
   for (const host of rows.hosts) setHost(fleet, host);

@@ -11,6 +11,7 @@ import { Problem } from '#/protocol/errors.ts';
 import type { HostId } from '#/protocol/ids.ts';
 import type { Desk } from './desk.ts';
 import type { Draft } from './draft.ts';
+import { compareSeenLog, renewLog } from './log.ts';
 
 export interface SignedReport {
   readonly report: ReportDocument;
@@ -19,6 +20,9 @@ export interface SignedReport {
   /** The envelope as JSON text: the evidence. */
   readonly envelope: string;
 }
+
+/** The host's own signed words stand in the log when they are not longer than this. */
+const ENVELOPE_IN_LOG_MAX = 24 * 1024;
 
 export interface Received {
   readonly host: Host;
@@ -29,12 +33,12 @@ type Taken = Received | { readonly refused: 'rewound' | 'forked'; readonly host:
 
 /** Takes a report. @throws E_REPORT_SEQUENCE (send a full one after `lastSeq`), E_FORKED, E_UNAVAILABLE */
 export async function receiveReport(desk: Desk, signed: SignedReport): Promise<Received> {
-  const taken = await desk.engine.change((draft) => take(draft, signed));
+  const taken = await desk.engine.change((draft) => take(desk, draft, signed));
   if ('refused' in taken) refuseSequence(taken.host, signed.report, taken.refused);
   return taken;
 }
 
-async function take(draft: Draft, signed: SignedReport): Promise<Taken> {
+async function take(desk: Desk, draft: Draft, signed: SignedReport): Promise<Taken> {
   const { report } = signed;
   const host = draft.host(report.host);
   if (host.quarantine !== null)
@@ -65,7 +69,15 @@ async function take(draft: Draft, signed: SignedReport): Promise<Taken> {
   });
   const fresh = await draft.writer.addNewEvents(host.id, report.seq, report.events, draft.now);
   const change = applyReport(host, report, fresh, verdict, draft.fleet.epoch, draft.now);
+  const isPlanned = draft.dirty.has(host.group);
   await draft.putHost(change.host);
+  // Progress inside an attempt changes no decision: a large group is not planned anew for it. Overdue ones are seen by the clock.
+  const isNews =
+    change.ended.length > 0 ||
+    change.host.running !== host.running ||
+    change.host.observedEpoch !== host.observedEpoch ||
+    change.host.denied.length !== host.denied.length;
+  if (!isNews && !isPlanned) draft.dirty.delete(host.group);
   for (const attempt of change.attempts) await draft.putAttempt(attempt);
   for (const attempt of change.ended)
     await draft.audit(`host/${host.id}`, `attempt.${attempt.outcome}`, `host/${host.id}`, {
@@ -76,7 +88,9 @@ async function take(draft: Draft, signed: SignedReport): Promise<Taken> {
       message: attempt.message,
       seq: report.seq,
       digest: signed.digest,
+      ...(signed.envelope.length > ENVELOPE_IN_LOG_MAX ? {} : { report: signed.envelope }),
     });
+  await compareSeenLog(desk, draft, report, signed.digest);
   return { host: change.host, isRepeated: false };
 }
 
@@ -113,6 +127,7 @@ export function raiseEpoch(
     await draft.raiseEpoch(epoch);
     await draft.raiseFleetGeneration();
     await draft.audit('control', 'epoch.raise', 'fleet', { epoch, seenBy: seen.host });
+    await renewLog(desk, draft);
     return epoch;
   });
 }

@@ -4,6 +4,7 @@ import type { Logger } from 'pino';
 import type { ApiToken } from '#/control/store/port.ts';
 import type { Host } from '#/control/core/model.ts';
 import type { Desk } from '#/control/engine/desk.ts';
+import type { SignedLog } from '#/control/engine/log.ts';
 import type {
   Ok,
   ParsedBody,
@@ -19,6 +20,7 @@ import type { Gauge, RateLimit } from './gauge.ts';
 export interface Services {
   readonly desk: Desk;
   readonly log: Logger;
+  readonly signedLog: SignedLog;
   readonly gauge: Gauge;
   readonly bearers: Bearers;
   readonly nonces: Nonces;

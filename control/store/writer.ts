@@ -258,7 +258,13 @@ function evidenceWriter(
       return fresh;
     },
     async audit(entry) {
-      const full: AuditEntry = { id: await nextId(tx, 'audit'), ...entry };
+      // As it will be read again: the leaf is made of what is stored.
+      const details = JSON.stringify(entry.details);
+      const full: AuditEntry = {
+        ...entry,
+        id: await nextId(tx, 'audit'),
+        details: JSON.parse(details) as AuditEntry['details'],
+      };
       await tx
         .insertInto('audit')
         .values({
@@ -267,7 +273,7 @@ function evidenceWriter(
           actor: full.actor,
           type: full.type,
           subject: full.subject,
-          details: JSON.stringify(full.details),
+          details,
         })
         .execute();
       await appendToLog(tx, full);

@@ -7,6 +7,8 @@ import {
   FLOORS_PATH,
   groupRole,
   imageRole,
+  LOG_PATH,
+  type LogDocument,
   POLICY_ROLE,
   REVOKED_PATH,
 } from '#/bundle/trust/documents.ts';
@@ -43,11 +45,12 @@ export interface RoleKeys {
 
 /**
  * The first files of a repository: root, targets with the policy role, empty floors and revocations, builders, snapshot,
- * timestamp. `keys` must hold at least one key of each use but `operator`; all keys of a use sign with threshold 1.
+ * timestamp. With `log`, every pin must be in that audit log. `keys` must hold at least one key of each use but `operator`; all keys of a use sign with threshold 1.
  */
 export function createRepository(
   keys: readonly HeldKey[],
   nowMs: number,
+  log: LogDocument | null = null,
 ): readonly RepositoryFile[] {
   const repository: Repository = { store: { read: () => null }, keys, nowMs };
   const root = firstRoot(repository);
@@ -70,6 +73,7 @@ export function createRepository(
       canonicalDocument({ schema: 'switchback.revoked/1', artifacts: [], keyIds: [] }),
     ),
     putTarget(policy, BUILDERS_PATH, canonicalDocument(builders)),
+    ...(log === null ? [] : [putTarget(policy, LOG_PATH, canonicalDocument(log))]),
   ];
   const targets = {
     ...emptyTargets(repository),
@@ -172,6 +176,12 @@ export function addClass(
   by: RoleKeys = starterKeys(repository.keys, 'release'),
 ): readonly RepositoryFile[] {
   return addRole(repository, imageRole(imageClass), [`images/${imageClass}/*/*`], by);
+}
+
+/** True when the keys at hand reach the threshold of the role. */
+export function canSignRole(repository: Repository, role: string): boolean {
+  const { root, targets } = readCurrent(repository);
+  return canSign(repository, roleKeysOf(root, targets, role));
 }
 
 function addRole(
