@@ -1,5 +1,5 @@
 /**
- * The data directory: `control.db`, `artifacts/`, `keys/` (trust.json, enrolment.json, bearer.json; 0600), `admin.token`.
+ * The data directory: `control.db`, `artifacts/`, `keys/` (trust.json, enrolment.json, bearer.json, log.json; 0600), `admin.token`.
  * Made by `init`, opened by `serve`. docs/specs/protocol.md, section 5.
  */
 import { randomBytes } from 'node:crypto';
@@ -7,7 +7,13 @@ import { chmod, mkdir, open, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import * as v from 'valibot';
 import { bytesOfHex, hexOf, type Signer, signerOf } from '#/bundle/keys.ts';
-import { readKeyFile, writeKeyFile } from '#/control/trust/key-file.ts';
+import {
+  readKeyFile,
+  replaceKeyFile,
+  type StoredKey,
+  writeKeyFile,
+} from '#/control/trust/key-file.ts';
+import type { LogDocument } from '#/bundle/trust/documents.ts';
 import { createRepository } from '#/control/trust/delegations.ts';
 import type { HeldKey, RepositoryFile } from '#/control/trust/repository.ts';
 import { starterKeys } from '#/control/trust/starter.ts';
@@ -19,6 +25,8 @@ export interface DataDir {
   readonly database: string;
   readonly trustKeys: readonly HeldKey[];
   readonly enrolment: Signer;
+  /** Signs checkpoints of the audit log; null in a directory that was made before there was one. */
+  readonly logKey: Signer | null;
   /** Key of the bearers that hosts hold. */
   readonly bearerKey: Uint8Array;
 }
@@ -34,6 +42,17 @@ const keysDir = (dataDir: string): string => join(dataDir, 'keys');
 const trustKeyPath = (dataDir: string): string => join(keysDir(dataDir), 'trust.json');
 /** Under starter trust the root key lies beside the others until the operator moves it away (`trust harden`). */
 export const rootKeyPath = (dataDir: string): string => join(keysDir(dataDir), 'root.json');
+
+const logKeyPath = (dataDir: string): string => join(keysDir(dataDir), 'log.json');
+
+/** The key of the audit log, or null when the directory has none. */
+async function readLogKey(path: string): Promise<Signer | null> {
+  const has = await stat(logKeyPath(path)).then(
+    () => true,
+    () => false,
+  );
+  return has ? signerOf(await readSecret(logKeyPath(path))) : null;
+}
 
 /** Creates a file that only its owner reads; durable on return. False when it exists already. */
 export async function createSecretFile(path: string, text: string): Promise<boolean> {
@@ -102,6 +121,33 @@ export async function initDataDir(path: string): Promise<void> {
   await ensureTrustKeys(path);
   await ensureSecret(join(keysDir(path), 'enrolment.json'));
   await ensureSecret(join(keysDir(path), 'bearer.json'));
+  await ensureSecret(logKeyPath(path));
+}
+
+/** The log that pins must be in: its name has the id of its key, and the number of its beginning. */
+export function firstLog(signer: Signer): LogDocument {
+  return {
+    schema: 'switchback.log/1',
+    origin: `switchback-log/${signer.key.keyId.slice(0, 16)}/1`,
+    keys: [hexOf(signer.key.bytes)],
+  };
+}
+
+/**
+ * Replaces the keys that control holds, whole or not at all. A control that runs takes them at its next start.
+ * @throws Problem E_USAGE when no timestamp or no snapshot key would be left
+ */
+export async function changeTrustKeys(
+  dataDir: string,
+  edit: (keys: readonly StoredKey[]) => readonly StoredKey[],
+): Promise<readonly StoredKey[]> {
+  const path = trustKeyPath(dataDir);
+  const keys = edit(await readKeyFile(path));
+  for (const use of ['timestamp', 'snapshot'] as const)
+    if (!keys.some((key) => key.use === use))
+      throw new Problem('E_USAGE', `control would have no ${use} key and could not work`);
+  await replaceKeyFile(path, keys);
+  return keys;
 }
 
 /** The first files of the trust repository. Needs the root key once. */
@@ -110,7 +156,11 @@ export async function firstTrustFiles(
   nowMs: number,
 ): Promise<readonly RepositoryFile[]> {
   const root = await readKeyFile(rootKeyPath(dir.path));
-  return createRepository([...root, ...dir.trustKeys], nowMs);
+  return createRepository(
+    [...root, ...dir.trustKeys],
+    nowMs,
+    dir.logKey === null ? null : firstLog(dir.logKey),
+  );
 }
 
 /** Opens a directory that `init` made. @throws E_CONFIG */
@@ -120,6 +170,7 @@ export async function openDataDir(path: string): Promise<DataDir> {
     database: databasePath(path),
     trustKeys: await readKeyFile(trustKeyPath(path)),
     enrolment: signerOf(await readSecret(join(keysDir(path), 'enrolment.json'))),
+    logKey: await readLogKey(path),
     bearerKey: await readSecret(join(keysDir(path), 'bearer.json')),
   };
 }

@@ -37,6 +37,7 @@ import {
   summaryView,
 } from './operator-plane.ts';
 import { pinRequest, pinView } from './pin.ts';
+import { heldKeys, PROPOSAL_MAX_BYTES, proposalAnswer, proposalDocument } from './proposal.ts';
 import { referenceRequest, releaseView } from './release.ts';
 import { decisionView, rolloutState, rolloutView } from './rollout.ts';
 import { cursorQuery, id, limitQuery, reason, shortText } from './scalars.ts';
@@ -45,7 +46,7 @@ import { selectorText } from './selector.ts';
 export type Plane = 'agent' | 'operator' | 'public';
 /**
  * none: anyone (what is served is public or signed). signature: RFC 9421 by the key in question. host: bearer of a host.
- * view, operate, release, audit, admin: api tokens, see `rolePermissions`.
+ * view, operate, release, audit, publish, admin: api tokens, see `rolePermissions`.
  */
 export type Permission =
   | 'none'
@@ -55,6 +56,7 @@ export type Permission =
   | 'operate'
   | 'release'
   | 'audit'
+  | 'publish'
   | 'admin';
 export type Schema = v.GenericSchema;
 
@@ -82,9 +84,11 @@ export interface Route {
 export const rolePermissions = {
   viewer: ['view'],
   auditor: ['view', 'audit'],
-  operator: ['view', 'operate'],
-  'release-manager': ['view', 'release'],
-  admin: ['view', 'operate', 'release', 'audit', 'admin'],
+  /** Hands in what others signed; can itself do nothing else. */
+  approver: ['view', 'publish'],
+  operator: ['view', 'operate', 'publish'],
+  'release-manager': ['view', 'release', 'publish'],
+  admin: ['view', 'operate', 'release', 'audit', 'publish', 'admin'],
 } as const satisfies Record<string, readonly Permission[]>;
 
 const page = <T extends Schema>(item: T) =>
@@ -174,6 +178,16 @@ const agentRoutes = {
     plane: 'agent',
     permission: 'none',
     summary: 'A TUF target, with its hash in front of its file name (consistent snapshots).',
+    ok: 'bytes',
+    errors: ['E_NOT_FOUND'],
+  },
+  trustLog: {
+    method: 'GET',
+    path: '/agent/v1/trust/log/*',
+    plane: 'agent',
+    permission: 'none',
+    summary:
+      'The audit log as C2SP tlog-tiles: `checkpoint`, hashes as `tile/…`, proofs of pins as `proof/<path>`.',
     ok: 'bytes',
     errors: ['E_NOT_FOUND'],
   },
@@ -683,12 +697,46 @@ const systemRoutes = {
   },
 } as const satisfies Record<string, Route>;
 
+const trustRoutes = {
+  trustKeys: {
+    method: 'GET',
+    path: '/api/v1/trust/keys',
+    plane: 'operator',
+    permission: 'view',
+    summary: 'The public halves of the keys that control holds.',
+    ok: heldKeys,
+    errors: reading,
+  },
+  trustPublish: {
+    method: 'POST',
+    path: '/api/v1/trust/proposals',
+    plane: 'operator',
+    permission: 'publish',
+    summary:
+      'Publish a change of the trust repository that was signed elsewhere; control adds its own signatures where its keys are still listed.',
+    body: proposalDocument,
+    maxBodyBytes: PROPOSAL_MAX_BYTES,
+    ok: proposalAnswer,
+    errors: [
+      ...change,
+      'E_SIGS',
+      'E_HASH',
+      'E_EXPIRED',
+      'E_PARSE',
+      'E_CLASS',
+      'E_REVOKED',
+      'E_PIN',
+    ],
+  },
+} as const satisfies Record<string, Route>;
+
 export const routes = {
   ...agentRoutes,
   ...hostRoutes,
   ...groupRoutes,
   ...releaseRoutes,
   ...systemRoutes,
+  ...trustRoutes,
 } as const;
 export type Routes = typeof routes;
 export type RouteName = keyof Routes;

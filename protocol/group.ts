@@ -89,6 +89,8 @@ export const groupView = v.strictObject({
   poll: pollPolicy,
   revision: positive,
   pin: v.nullable(pinView),
+  /** The highest seq of a pin in this group so far, of single hosts too; the next signed pin needs a higher one. */
+  pinSeq: whole,
   /** The version of the last completed rollout: what late joiners get. */
   current: v.nullable(v.strictObject({ artifactId, version: v.string() })),
   activeRollout: v.nullable(rolloutId),

@@ -53,7 +53,14 @@ export const joinTokenCreated = v.strictObject({
   rootSha256: v.string(),
 });
 
-export const roles = ['viewer', 'operator', 'release-manager', 'auditor', 'admin'] as const;
+export const roles = [
+  'viewer',
+  'operator',
+  'approver',
+  'release-manager',
+  'auditor',
+  'admin',
+] as const;
 export const role = v.picklist(roles);
 export type Role = v.InferOutput<typeof role>;
 export const apiTokenRequest = v.strictObject({

@@ -1,12 +1,15 @@
 /** Pins: the change, its signed document, its rollout and its audit entry are one transaction. */
 import type { Group, Host, Pin, Release, Rollout } from '#/control/core/model.ts';
+import { subjectDigest } from '#/bundle/log/entry.ts';
 import { clearHostDesired, setDesired, setHostDesired } from '#/control/trust/targets.ts';
 import type { DesiredDocument } from '#/protocol/documents.ts';
 import { Problem } from '#/protocol/errors.ts';
+import type { AuditEntry } from '#/protocol/operator-plane.ts';
 import type { GroupName, HostId } from '#/protocol/ids.ts';
 import type { PinRequest } from '#/protocol/pin.ts';
 import { type Desk, refOf, repositoryOf } from './desk.ts';
 import type { Draft } from './draft.ts';
+import { keepPinEntry, stapled } from './log.ts';
 import { endRollout, startRollout } from './rollouts.ts';
 
 function pinnable(draft: Draft, request: PinRequest, now: number): Release {
@@ -63,10 +66,16 @@ function newPin(
   };
 }
 
-async function record(draft: Draft, pin: Pin, release: Release): Promise<void> {
+/** Writes the pin into the audit log, with the digest of its document: what hosts ask the log for. */
+async function record(
+  draft: Draft,
+  pin: Pin,
+  release: Release,
+  document: DesiredDocument,
+): Promise<AuditEntry> {
   const subject = pin.host === null ? `group/${pin.group}` : `host/${pin.host}`;
   const { artifactId, seq, reason, ticket, expiresAtMs } = pin;
-  await draft.audit(pin.actor, 'pin', subject, {
+  const entry = await draft.audit(pin.actor, 'pin', subject, {
     group: pin.group,
     artifactId,
     version: release.version,
@@ -74,7 +83,10 @@ async function record(draft: Draft, pin: Pin, release: Release): Promise<void> {
     reason,
     ticket,
     expiresAtMs,
+    digest: subjectDigest(document),
   });
+  await keepPinEntry(draft, document, entry);
+  return entry;
 }
 
 /** Every class that the hosts of the group have must be the one of the release. */
@@ -103,14 +115,56 @@ export function pinGroup(
     const pin = newPin(draft, group, null, request, actor);
     const previous = group.current === null ? null : draft.release(group.current);
     const document = documentOf(pin, release, request, previous);
-    await draft.publish(setDesired(repositoryOf(desk, draft), document));
-    await draft.writer.removePin(name, null, draft.now);
-    await draft.addPin(pin);
-    await draft.putGroup({ ...group, pin, pinSeq: pin.seq }, true);
-    const rollout = await startRollout(desk, draft, draft.group(name), pin);
-    await record(draft, pin, release);
-    return { pin, rollout };
+    const entry = await record(draft, pin, release, document);
+    const logged = await stapled(desk, draft, document, entry);
+    await draft.publish(setDesired(repositoryOf(desk, draft), logged));
+    return { pin, rollout: await keepGroupPin(desk, draft, group, pin) };
   });
+}
+
+async function keepGroupPin(desk: Desk, draft: Draft, group: Group, pin: Pin): Promise<Rollout> {
+  await draft.writer.removePin(group.name, null, draft.now);
+  await draft.addPin(pin);
+  await draft.putGroup({ ...group, pin, pinSeq: pin.seq }, true);
+  return startRollout(desk, draft, draft.group(group.name), pin);
+}
+
+/**
+ * The pin that operators signed elsewhere, inside the change that publishes it.
+ * @throws Problem E_CONFLICT (its seq does not grow), E_NOT_FOUND, E_CLASS, E_REVOKED, E_PIN (it is another host's)
+ */
+export async function adoptPin(
+  desk: Desk,
+  draft: Draft,
+  document: DesiredDocument,
+  actor: string,
+): Promise<void> {
+  const group = draft.group(document.group);
+  if (document.seq <= group.pinSeq)
+    throw new Problem(
+      'E_CONFLICT',
+      `pins of ${group.name} are at seq ${group.pinSeq}, the signed one has ${document.seq}`,
+      { seq: group.pinSeq },
+    );
+  const request: PinRequest = {
+    artifactId: document.artifact.artifactId,
+    reason: document.reason,
+    ...(document.expiresAt === undefined ? {} : { expiresAtMs: document.expiresAt * 1000 }),
+  };
+  const release = pinnable(draft, request, draft.now);
+  const id = document.host ?? null;
+  const pin = { ...newPin(draft, group, id, request, actor), seq: document.seq };
+  if (id === null) {
+    refuseOtherClass(draft, group, release);
+    await record(draft, pin, release, document);
+    await keepGroupPin(desk, draft, group, pin);
+    return;
+  }
+  const host = draft.host(id);
+  if (host.group !== group.name)
+    throw new Problem('E_PIN', `host ${id} is in group ${host.group}, the pin in ${group.name}`);
+  await record(draft, pin, release, document);
+  await keepHostPin(draft, group, host, pin, release);
 }
 
 /** Removes the pin of a group: its hosts stay where they are, its rollout ends. The last signed document stays published. */
@@ -131,23 +185,34 @@ export function pinHost(desk: Desk, id: HostId, request: PinRequest, actor: stri
     const host = draft.host(id);
     const group = draft.group(host.group);
     const release = pinnable(draft, request, draft.now);
-    if (release.class !== host.class)
-      throw new Problem(
-        'E_CLASS',
-        `${release.version} is of class ${release.class}, the host of class ${host.class}`,
-      );
     const pin = newPin(draft, group, id, request, actor);
     const previous =
       host.running === null ? null : (draft.fleet.releases.get(host.running) ?? null);
     const document = documentOf(pin, release, request, previous);
-    await draft.publish(setHostDesired(repositoryOf(desk, draft), document));
-    await draft.writer.removePin(group.name, id, draft.now);
-    await draft.addPin(pin);
-    await draft.putGroup({ ...group, pinSeq: pin.seq }, false);
-    await draft.putHost({ ...host, pin });
-    await record(draft, pin, release);
+    const entry = await record(draft, pin, release, document);
+    const logged = await stapled(desk, draft, document, entry);
+    await draft.publish(setHostDesired(repositoryOf(desk, draft), logged));
+    await keepHostPin(draft, group, host, pin, release);
     return pin;
   });
+}
+
+async function keepHostPin(
+  draft: Draft,
+  group: Group,
+  host: Host,
+  pin: Pin,
+  release: Release,
+): Promise<void> {
+  if (release.class !== host.class)
+    throw new Problem(
+      'E_CLASS',
+      `${release.version} is of class ${release.class}, the host of class ${host.class}`,
+    );
+  await draft.writer.removePin(group.name, host.id, draft.now);
+  await draft.addPin(pin);
+  await draft.putGroup({ ...group, pinSeq: pin.seq }, false);
+  await draft.putHost({ ...host, pin });
 }
 
 /** Takes the pin of one host out of the store and of the signed targets, inside a change that goes on. */
@@ -155,6 +220,15 @@ export async function dropHostPin(desk: Desk, draft: Draft, host: Host): Promise
   if (host.pin === null) return;
   await draft.publish(clearHostDesired(repositoryOf(desk, draft), host.pin.group, host.id));
   await draft.writer.removePin(host.pin.group, host.id, draft.now);
+}
+
+/** The pin of one host was signed away elsewhere, inside the change that publishes that. */
+export async function forgetHostPin(draft: Draft, id: HostId, actor: string): Promise<void> {
+  const host = draft.fleet.hosts.get(id);
+  if (host === undefined || host.pin === null) return;
+  await draft.writer.removePin(host.pin.group, id, draft.now);
+  await draft.putHost({ ...host, pin: null });
+  await draft.audit(actor, 'unpin', `host/${id}`, { artifactId: host.pin.artifactId });
 }
 
 /** The host follows its group again. */

@@ -5,6 +5,7 @@ import type { Envelope } from '#/protocol/documents.ts';
 import { Problem } from '#/protocol/errors.ts';
 import type { ArtifactId } from '#/protocol/ids.ts';
 import { type Desk, repositoryOf } from './desk.ts';
+import type { Draft } from './draft.ts';
 
 export interface Admission {
   readonly manifestBytes: Uint8Array;
@@ -70,14 +71,24 @@ export function revokeRelease(
     const release = draft.release(id);
     if (release.revoked !== null) return release;
     await draft.publish(revoke(repositoryOf(desk, draft), { artifacts: [id] }));
-    const next = { ...release, revoked: { reason, actor, atMs: draft.now } };
-    await draft.putRelease(next);
-    // Everybody looks again: offers of it are taken back, rollouts of it halt.
-    await draft.raiseFleetGeneration();
-    await draft.audit(actor, 'release.revoke', `release/${id}`, {
-      reason,
-      version: release.version,
-    });
-    return next;
+    return keepRevocation(draft, release, reason, actor);
   });
+}
+
+/** The release is revoked from here on; the signed revocation is published in the same change. */
+export async function keepRevocation(
+  draft: Draft,
+  release: Release,
+  reason: string,
+  actor: string,
+): Promise<Release> {
+  const next = { ...release, revoked: { reason, actor, atMs: draft.now } };
+  await draft.putRelease(next);
+  // Everybody looks again: offers of it are taken back, rollouts of it halt.
+  await draft.raiseFleetGeneration();
+  await draft.audit(actor, 'release.revoke', `release/${release.artifactId}`, {
+    reason,
+    version: release.version,
+  });
+  return next;
 }

@@ -235,6 +235,7 @@ export function groupView(engine: Engine, group: Group): GroupView {
     poll: group.poll,
     revision: group.revision,
     pin: group.pin === null ? null : pinView(fleet, group.pin, scene.now),
+    pinSeq: group.pinSeq,
     current: current === null ? null : { artifactId: current, version: versionOf(fleet, current) },
     activeRollout: isActive(rollout) ? rollout.id : null,
     halt: fleet.halts.get(scopeOf(group.name)) ?? null,

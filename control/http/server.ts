@@ -28,6 +28,7 @@ import { groupHandlers, hostHandlers } from './operator-handlers.ts';
 import { problemAnswer } from './problem.ts';
 import { releaseHandlers } from './release-handlers.ts';
 import { systemHandlers } from './system-handlers.ts';
+import { trustHandlers } from './trust-handlers.ts';
 
 export const handlers: Handlers = {
   ...agentHandlers,
@@ -35,6 +36,7 @@ export const handlers: Handlers = {
   ...groupHandlers,
   ...releaseHandlers,
   ...systemHandlers,
+  ...trustHandlers,
 };
 
 /** Refuses to serve a route that does not say who may call it. Called at start. */
@@ -159,6 +161,7 @@ function callerOf(services: Services, route: Route, request: Request, nowMs: num
     case 'operate':
     case 'release':
     case 'audit':
+    case 'publish':
     case 'admin': {
       refuseBrowser(request);
       const operator = authenticate(services.desk, bearerOf(request));

@@ -2,7 +2,7 @@
  * Key files: private keys on disk. Versioned JSON, mode 0600; a file that others may read is refused. docs/specs/trust.md,
  * section 3.
  */
-import { open } from 'node:fs/promises';
+import { open, rename, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import * as v from 'valibot';
 import { canonicalDocument } from '#/bundle/canonical.ts';
@@ -107,7 +107,20 @@ export async function writeKeyFile(path: string, keys: readonly StoredKey[]): Pr
   } finally {
     await file.close();
   }
-  const directory = await open(dirname(path), 'r');
+  await syncDirectory(dirname(path));
+}
+
+/** Replaces a key file, whole or not at all. */
+export async function replaceKeyFile(path: string, keys: readonly StoredKey[]): Promise<void> {
+  const fresh = `${path}.new`;
+  await rm(fresh, { force: true });
+  await writeKeyFile(fresh, keys);
+  await rename(fresh, path);
+  await syncDirectory(dirname(path));
+}
+
+async function syncDirectory(path: string): Promise<void> {
+  const directory = await open(path, 'r');
   try {
     await directory.sync();
   } finally {

@@ -2,10 +2,9 @@
  * Signing away from control: a change is made as a proposal, a file; whoever holds keys signs it on a machine of their own;
  * control accepts it when enough have. Format: docs/specs/trust.md, section 8.
  */
-import * as v from 'valibot';
 import { canonicalDocument, canonicalJson } from '#/bundle/canonical.ts';
 import { verifyFast } from '#/bundle/ed25519.ts';
-import { bytesOfHex, hexOf, type TufKey } from '#/bundle/keys.ts';
+import { bytesOfHex, hexOf, sha256, type TufKey } from '#/bundle/keys.ts';
 import { parseStrictJson } from '#/bundle/strict-json.ts';
 import { checkShape } from '#/bundle/trust/documents.ts';
 import { METADATA_MAX_BYTES } from '#/bundle/trust/metadata.ts';
@@ -13,6 +12,7 @@ import { type Role } from '#/bundle/trust/role.ts';
 import { ed25519KeyOf } from '#/bundle/trust/rules.ts';
 import { secondsAt } from '#/bundle/trust/shape.ts';
 import { Problem } from '#/protocol/errors.ts';
+import { type Proposal, PROPOSAL_MAX_BYTES, proposalDocument } from '#/protocol/proposal.ts';
 import {
   type HeldKey,
   metaOf,
@@ -26,27 +26,10 @@ import {
   type RootDocument,
   type SignedDocument,
   type SignedFile,
+  targetFileName,
   type TargetsDocument,
   withFiles,
 } from './repository.ts';
-
-export const PROPOSAL_MAX_BYTES = 16 * 1024 * 1024;
-
-const proposalSchema = v.strictObject({
-  schema: v.literal('switchback.proposal/1'),
-  /** What the change is, in the words of who proposed it. */
-  reason: v.pipe(v.string(), v.maxLength(1024)),
-  files: v.pipe(
-    v.array(
-      v.strictObject({
-        name: v.pipe(v.string(), v.regex(/^(metadata|targets)\/[A-Za-z0-9._/-]{1,512}$/)),
-        base64: v.pipe(v.string(), v.maxLength(PROPOSAL_MAX_BYTES)),
-      }),
-    ),
-    v.maxLength(256),
-  ),
-});
-export type Proposal = v.InferOutput<typeof proposalSchema>;
 
 /** Runs a change, `(repository) => files`, without needing its keys. What is at hand signs already. */
 export function propose(
@@ -54,14 +37,73 @@ export function propose(
   reason: string,
   change: (repository: Repository) => readonly RepositoryFile[],
 ): Proposal {
-  const files = change({ ...repository, mayLackSignatures: true });
+  const made = change({ ...repository, mayLackSignatures: true });
+  // Snapshot and timestamp are made when it is accepted; the plain name of root is a copy.
+  const files = made.filter(
+    (file) => roleOf(file.name) !== null || file.name.startsWith('targets/'),
+  );
   return {
     schema: 'switchback.proposal/1',
     reason,
-    // Snapshot and timestamp are made when it is accepted; the plain name of root is a copy.
-    files: files
-      .filter((file) => roleOf(file.name) !== null || file.name.startsWith('targets/'))
-      .map((file) => ({ name: file.name, base64: Buffer.from(file.bytes).toString('base64') })),
+    needs: needsOf(repository, files),
+    files: [...files, ...pinsBeside(repository, files)].map((file) => ({
+      name: file.name,
+      base64: Buffer.from(file.bytes).toString('base64'),
+    })),
+  };
+}
+
+/** Signers of each document: of a root those before and those after. */
+function needsOf(repository: Repository, files: readonly RepositoryFile[]): Proposal['needs'] {
+  const before = readCurrent(repository);
+  const { root, targets } = after(repository, before, files);
+  return files.flatMap((file) => {
+    const role = roleOf(file.name);
+    if (role === null) return [];
+    const roles = [roleKeysOf(root, targets, role)];
+    if (role === 'root') roles.unshift(roleKeysOf(before.root, targets, role));
+    return roles.map(({ threshold, keyIds }) => ({ role, threshold, keyIds: [...keyIds] }));
+  });
+}
+
+/** Pins that stand in a changed role and stay: whoever signs the role signs them too, and must see them. */
+function pinsBeside(
+  repository: Repository,
+  files: readonly RepositoryFile[],
+): readonly RepositoryFile[] {
+  const there = new Set(files.map((file) => file.name));
+  return files.flatMap((file) => {
+    if (roleOf(file.name)?.startsWith('grp-') !== true) return [];
+    const { signed } = readFile<TargetsDocument>({ read: () => file.bytes }, file.name);
+    return Object.entries(signed.targets).flatMap(([path, target]) => {
+      const name = targetFileName(path, target.hashes.sha256);
+      const bytes = there.has(name) ? null : repository.store.read(name);
+      return bytes === null ? [] : [{ name, bytes }];
+    });
+  });
+}
+
+interface After {
+  readonly root: RootDocument;
+  readonly targets: TargetsDocument;
+}
+
+/** Root and targets as they are once these files are published. */
+function after(
+  repository: Repository,
+  before: After,
+  files: readonly { readonly name: string; readonly bytes: Uint8Array }[],
+): After {
+  const store = withFiles(repository.store, files);
+  const named = (role: string): string | undefined =>
+    files.find((file) => roleOf(file.name) === role)?.name;
+  const [rootName, targetsName] = [named('root'), named('targets')];
+  return {
+    root: rootName === undefined ? before.root : readFile<RootDocument>(store, rootName).signed,
+    targets:
+      targetsName === undefined
+        ? before.targets
+        : readFile<TargetsDocument>(store, targetsName).signed,
   };
 }
 
@@ -74,7 +116,7 @@ export function encodeProposal(proposal: Proposal): Uint8Array {
 export function decodeProposal(bytes: Uint8Array): Proposal {
   return checkShape(
     'proposal',
-    proposalSchema,
+    proposalDocument,
     parseStrictJson(bytes, { maxBytes: PROPOSAL_MAX_BYTES }),
   );
 }
@@ -116,6 +158,37 @@ export function signProposal(
   return { ...proposal, files };
 }
 
+/** The proposal signed by those of the keys that its documents need, and how many signatures that made. */
+export function signNeeded(
+  proposal: Proposal,
+  keys: readonly HeldKey[],
+): { readonly proposal: Proposal; readonly signatures: number } {
+  let signed = proposal;
+  let signatures = 0;
+  for (const role of new Set(proposal.needs.map((need) => need.role))) {
+    const wanted = new Set(
+      proposal.needs.filter((need) => need.role === role).flatMap((need) => need.keyIds),
+    );
+    const mine = keys.filter((key) => wanted.has(key.signer.key.keyId));
+    signatures += new Set(mine.map((key) => key.signer.key.keyId)).size;
+    signed = signProposal(signed, mine, [role]);
+  }
+  return { proposal: signed, signatures };
+}
+
+/** Signatures that are still missing, by role. Counted, not verified: for people. */
+export function missingSignatures(
+  proposal: Proposal,
+): readonly { readonly role: string; readonly missing: number }[] {
+  const signers = new Map(
+    proposedDocuments(proposal).map(({ role, keyIds }) => [role, new Set(keyIds)] as const),
+  );
+  return proposal.needs.flatMap(({ role, threshold, keyIds }) => {
+    const have = keyIds.filter((keyId) => signers.get(role)?.has(keyId) === true).length;
+    return have >= threshold ? [] : [{ role, missing: threshold - have }];
+  });
+}
+
 /**
  * The files of a proposal that enough have signed, with a new snapshot and timestamp.
  * @throws Problem E_SIGS (more signatures are needed), E_CONFLICT (the repository has moved on), E_EXPIRED
@@ -129,16 +202,11 @@ export function acceptProposal(
     bytes: Buffer.from(file.base64, 'base64'),
   }));
   const before = readCurrent(repository);
+  requireListed(files);
+  const { root, targets } = after(repository, before, files);
   const rootFile = files.find((file) => roleOf(file.name) === 'root');
   if (rootFile !== undefined) files.push({ ...rootFile, name: 'metadata/root.json' });
   const store = withFiles(repository.store, files);
-  const root =
-    rootFile === undefined ? before.root : readFile<RootDocument>(store, rootFile.name).signed;
-  const targetsFile = files.find((file) => roleOf(file.name) === 'targets');
-  const targets =
-    targetsFile === undefined
-      ? before.targets
-      : readFile<TargetsDocument>(store, targetsFile.name).signed;
   const meta = { ...before.snapshot?.meta };
   for (const file of files) {
     const role = roleOf(file.name);
@@ -146,6 +214,7 @@ export function acceptProposal(
     const proposed = readFile<SignedDocument>(store, file.name);
     const version = role === 'root' ? before.root.version : (meta[`${role}.json`]?.version ?? 0);
     requireNext(repository, role, proposed.signed, version);
+    requireTargets(store, proposed.signed);
     const keys = role === 'root' || role === 'targets' ? root.keys : targets.delegations?.keys;
     requireSigned(role, proposed, roleKeysOf(root, targets, role), keys ?? {});
     if (role === 'root') {
@@ -156,6 +225,48 @@ export function acceptProposal(
   }
   const next = { ...repository, store };
   return [...files, ...publishOnline(next, { ...before, root, targets }, meta)];
+}
+
+/** Every file is a document under its own name and version, or a target that one of the documents lists. */
+function requireListed(files: readonly RepositoryFile[]): void {
+  const listed = new Set<string>();
+  const seen = new Set<string>();
+  for (const file of files) {
+    if (seen.has(file.name)) throw refusedFile(file.name, 'stands twice');
+    seen.add(file.name);
+    const role = roleOf(file.name);
+    if (role === null) continue;
+    const { signed } = readFile<SignedDocument>({ read: () => file.bytes }, file.name);
+    const isTargets = role !== 'root';
+    if (
+      signed._type !== (isTargets ? 'targets' : 'root') ||
+      file.name !== `metadata/${signed.version}.${role}.json`
+    )
+      throw refusedFile(file.name, `holds ${signed._type} ${signed.version}`);
+    if (signed._type !== 'targets') continue;
+    for (const [path, target] of Object.entries(signed.targets))
+      listed.add(targetFileName(path, target.hashes.sha256));
+  }
+  for (const file of files) {
+    if (roleOf(file.name) !== null) continue;
+    if (!listed.has(file.name)) throw refusedFile(file.name, 'is listed by none of its documents');
+  }
+}
+
+function refusedFile(name: string, why: string): Problem {
+  return new Problem('E_SCHEMA', `proposal: ${name} ${why}`, { name });
+}
+
+/** What a document lists is there, byte for byte: hosts would be refused what they are promised. */
+function requireTargets(store: Repository['store'], signed: SignedDocument): void {
+  if (signed._type !== 'targets') return;
+  for (const [path, target] of Object.entries(signed.targets)) {
+    const bytes = store.read(targetFileName(path, target.hashes.sha256));
+    if (bytes === null)
+      throw new Problem('E_NOT_FOUND', `proposal: ${path} is not in it`, { path });
+    if (bytes.length !== target.length || sha256(bytes) !== target.hashes.sha256)
+      throw new Problem('E_HASH', `proposal: ${path} has other bytes than listed`, { path });
+  }
 }
 
 function requireNext(

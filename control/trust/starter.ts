@@ -49,11 +49,14 @@ export interface TrustOverview {
   readonly protectionsOff: readonly string[];
 }
 
-/** Every role with its keys, and the protections that are off. */
-export function trustStatus(repository: Repository): TrustOverview {
+/** Every role with its keys, and the protections that are off. `heldKeyIds`: the keys of control, else those at hand. */
+export function trustStatus(
+  repository: Repository,
+  heldKeyIds: readonly string[] = repository.keys.map((key) => key.signer.key.keyId),
+): TrustOverview {
   const current = readCurrent(repository);
   const { root, timestamp, snapshot, targets } = current;
-  const held = new Set(repository.keys.map((key) => key.signer.key.keyId));
+  const held = new Set(heldKeyIds);
   const delegated = (targets.delegations?.roles ?? []).map((entry) => entry.name);
   const documents = new Map<string, SignedDocument | null>([
     ['root', root],

@@ -16,6 +16,9 @@ import {
   groupRole,
   hostDesiredPath,
   imageRole,
+  LOG_PATH,
+  type LogDocument,
+  logDocument,
   manifestEnvelopePath,
   manifestPath,
   POLICY_ROLE,
@@ -78,6 +81,10 @@ export function addRelease(
   const extended = { ...repository, store: withFiles(repository.store, added) };
   const document = readRoleDocument(extended, role);
   refuseTakenRelease(document, ref);
+  // Listed already, by signatures made elsewhere: there is nothing left to sign.
+  const listed = document.targets[path]?.hashes.sha256 === ref.artifactId;
+  if (listed && document.targets[manifestEnvelopePath(ref)] !== undefined)
+    return { ref: { ...ref, path }, manifest, files: [] };
   const custom = {
     artifactId: ref.artifactId,
     class: manifest.class,
@@ -236,6 +243,23 @@ export function setBuilders(
   document: BuildersDocument,
 ): readonly RepositoryFile[] {
   return setPolicy(repository, BUILDERS_PATH, canonicalDocument(document), buildersDocument);
+}
+
+/** Which audit log must have every pin. From then on hosts refuse pins without its proof. */
+export function setLog(repository: Repository, document: LogDocument): readonly RepositoryFile[] {
+  return setPolicy(repository, LOG_PATH, canonicalDocument(document), logDocument);
+}
+
+/** The log that the policy names, or null. */
+export function readLog(repository: Repository): LogDocument | null {
+  const bytes = readTarget(repository, readRoleDocument(repository, POLICY_ROLE), LOG_PATH);
+  return bytes === null ? null : readDocument(LOG_PATH, logDocument, bytes);
+}
+
+/** The origin of the log that follows this one: the number at its end, one higher. */
+export function nextOrigin(origin: string): string {
+  const match = /^(.*)\/(\d{1,9})$/.exec(origin);
+  return match === null ? `${origin}/2` : `${match[1]}/${Number(match[2]) + 1}`;
 }
 
 function setPolicy(

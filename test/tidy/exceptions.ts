@@ -34,9 +34,5 @@ export const startedByName: Readonly<Record<string, string>> = {
 
 /** Files that no program reaches yet, each with what will. */
 export const unreached: Readonly<Record<string, string>> = {
-  'control/trust/proposal.ts':
-    'changes signed offline: the commands of the key ceremony will call it',
-  'control/trust/rotation.ts':
-    'rotation and revocation of keys: the commands of the key ceremony will call it',
   'agent/adapters/floor.ts': 'the floor as a file of its own: read by the simulated host',
 };
