@@ -6,19 +6,27 @@ import { runCli } from './cli/main.ts';
 import type { CliParts } from './cli/command.ts';
 import { scrubEnvironment } from './adapters/environment.ts';
 
-/** Of the package; the build puts both in place of these two (packaging/build.ts). */
-const packageFile = fileURLToPath(new URL('../package.json', import.meta.url));
+/** Put in by packaging/build.ts. The source tree, where nothing was put in, reads its package.json. */
+declare const SWITCHBACK_BUILD: Origin | undefined;
 
-function ownVersion(): string {
+interface Origin {
+  readonly version: string;
+  readonly builtAtMs: number;
+}
+
+function origin(): Origin {
+  if (typeof SWITCHBACK_BUILD !== 'undefined') return SWITCHBACK_BUILD;
+  const packageFile = fileURLToPath(new URL('../package.json', import.meta.url));
   const parsed: unknown = JSON.parse(readFileSync(packageFile, 'utf8'));
   const version =
     typeof parsed === 'object' && parsed !== null && 'version' in parsed ? parsed.version : null;
   if (typeof version !== 'string') throw new Error(`${packageFile} has no version`);
-  return version;
+  return { version, builtAtMs: Math.floor(statSync(packageFile).mtimeMs) };
 }
 
+const { version, builtAtMs } = origin();
 const parts: CliParts = {
-  version: ownVersion(),
+  version,
   async runDaemon({ settings }, { once }) {
     // Loaded only for the daemon: commands start faster and need less memory without it.
     const { runAgent } = await import('./daemon.ts');
@@ -26,8 +34,7 @@ const parts: CliParts = {
     const stop = (): void => end.abort();
     process.on('SIGTERM', stop);
     process.on('SIGINT', stop);
-    const builtAtMs = Math.floor(statSync(packageFile).mtimeMs);
-    return await runAgent(settings, { version: parts.version, builtAtMs, once }, end.signal);
+    return await runAgent(settings, { version, builtAtMs, once }, end.signal);
   },
   async verifyLive(settings) {
     const { verifyLive } = await import('./verify-live.ts');

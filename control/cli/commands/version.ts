@@ -5,6 +5,9 @@ import type { CliContext } from '#/control/cli/context.ts';
 import { addCommand, type DescribedCommand } from '#/control/cli/describe.ts';
 import { openSession } from '#/control/cli/session.ts';
 
+/** Put in by packaging/build.ts. */
+declare const SWITCHBACK_BUILD: { readonly version: string } | undefined;
+
 const packageFile = v.object({ version: v.string() });
 
 export function addVersionCommand(program: DescribedCommand, context: CliContext): void {
@@ -14,11 +17,15 @@ export function addVersionCommand(program: DescribedCommand, context: CliContext
     'Show the version of this program and its runtime.',
   );
   command.explain(['switchback version'], '`{version, node}`').action(async () => {
-    const text = await readFile(new URL('../../../package.json', import.meta.url), 'utf8');
-    const { version } = v.parse(packageFile, JSON.parse(text));
     openSession(context, command).print(
-      { version, node: process.versions.node },
+      { version: await ownVersion(), node: process.versions.node },
       (found) => `switchback ${found.version} (node ${found.node})\n`,
     );
   });
+}
+
+async function ownVersion(): Promise<string> {
+  if (typeof SWITCHBACK_BUILD !== 'undefined') return SWITCHBACK_BUILD.version;
+  const text = await readFile(new URL('../../../package.json', import.meta.url), 'utf8');
+  return v.parse(packageFile, JSON.parse(text)).version;
 }
