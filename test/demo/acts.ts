@@ -69,6 +69,8 @@ class = "demo"
 arch = "any"
 version = "${version.version}"
 release = ${version.release}
+# Quick to build; the default of 15 makes bundles about 5 % smaller and takes five times as long.
+compressionLevel = 6
 
 [activation]
 kind = "process"
@@ -120,7 +122,7 @@ export async function rollouts(fleet: Fleet, group: string): Promise<readonly Ro
 }
 
 /** Bytes that each host of a group moved for the version it runs, from the signed reports, and its service's longest silence. */
-export async function printTransfers(stage: Stage, group: string): Promise<void> {
+export async function printTransfers(stage: Stage, group: string, isFirst = false): Promise<void> {
   for (const host of stage.fleet.hosts.filter((one) => one.group === group)) {
     const timeline = await stage.fleet.json<{ items: TimelineEntry[] }>([
       'host',
@@ -132,8 +134,9 @@ export async function printTransfers(stage: Stage, group: string): Promise<void>
     const number = (key: string): number => Number(confirmed.evidence[key] ?? 0);
     const outages = stage.loads.get(host.name)?.take().outages ?? [];
     const longestMs = Math.max(0, ...outages.map((one) => one.durationMs));
+    const silence = isFirst ? '' : `; longest time without an answer ${seconds(longestMs)}`;
     stage.screen.good(
-      `${host.name.padEnd(8)} fetched ${megabytes(number('fetchedBytes'))}, reused ${megabytes(number('reusedBytes'))}; longest time without an answer ${seconds(longestMs)}`,
+      `${host.name.padEnd(8)} fetched ${megabytes(number('fetchedBytes'))}, reused ${megabytes(number('reusedBytes'))}${silence}`,
     );
   }
 }

@@ -24,7 +24,7 @@ export async function firstVersion(stage: Stage): Promise<void> {
   for (const group of ['web', 'edge']) {
     const rollout = await pinAndWatch(stage, group, 'v1', 'first version');
     expect(rollout.state === 'done', `v1 is done in ${group}`);
-    await printTransfers(stage, group);
+    await printTransfers(stage, group, true);
   }
 }
 
@@ -42,7 +42,7 @@ export async function badVersion(stage: Stage): Promise<void> {
   await publish(stage, { version: 'v3', release: 3, healthyForMs: 1500 });
   const rollout = await pinAndWatch(stage, 'web', 'v3', 'more features');
   expect(rollout.state === 'halted', 'the rollout of v3 is halted');
-  screen.good(`rollout halted: ${rollout.reason}`);
+  screen.good(`rollout halted: ${rollout.words}`);
   const web = fleet.hosts.filter((host) => host.group === 'web');
   const details = await Promise.all(web.map((host) => hostDetail(fleet, host)));
   expect(
@@ -69,13 +69,13 @@ export async function tampered(stage: Stage): Promise<void> {
   screen.line(`one bit of ${megabytes(statSync(bad).size)} is flipped`);
   const imported = await fleet.tryCli(['release', 'import', bad]);
   expect(imported.exitCode !== 0, 'control refuses the tampered bundle');
-  screen.good(`control refuses it: ${imported.stderr.split('\n')[0]}`);
+  screen.good(`control refuses it: ${refusal(imported.stderr)}`);
   const [, , , edge] = fleet.hosts;
   if (edge === undefined) throw new Error('there is no fourth host');
   const before = await hostDetail(fleet, edge);
   const installed = await fleet.agentCommand(edge, ['install', bad]);
   expect(installed.exitCode !== 0, 'the host refuses the tampered bundle');
-  screen.good(`${edge.name} refuses it: ${installed.stderr.trim().split('\n')[0]}`);
+  screen.good(`${edge.name} refuses it: ${refusal(installed.stderr)}`);
   const after = await hostDetail(fleet, edge);
   expect(after.running === before.running, 'the host runs what it ran before');
   screen.good(`${edge.name} still runs ${after.runningVersion}`);
@@ -105,4 +105,9 @@ export async function killedInMidSwitch(stage: Stage): Promise<void> {
   }
   screen.good(`${killed[0]} was killed in its switch, started again, and finished it: both run v2`);
   await printTransfers(stage, 'edge');
+}
+
+/** The line of a command's output that has the error code. */
+function refusal(output: string): string {
+  return output.split('\n').find((line) => /^E_[A-Z_]+:/.test(line)) ?? output.trim();
 }
