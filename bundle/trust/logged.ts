@@ -104,7 +104,9 @@ async function requireSameLog(a: TreeHead, b: TreeHead, fetch: TrustFetch): Prom
           async (tile) => {
             const path = tilePath(tile);
             const bytes = (await fetch.log?.(path, TILE_MAX_BYTES)) ?? null;
-            if (bytes === null) throw new Problem('E_HTTP', `the log has no ${path}`, { path });
+            // The tree that was seen before was there once: a log that lacks it was cut off.
+            const code = newer === a ? 'E_LOG' : 'E_HTTP';
+            if (bytes === null) throw new Problem(code, `the log has no ${path}`, { path });
             return bytes;
           },
         );

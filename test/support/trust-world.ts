@@ -2,15 +2,21 @@
 import { createTrust, type AgentTrust, type TrustNotice } from '#/agent/adapters/trust-client.ts';
 import { canonicalDocument } from '#/bundle/canonical.ts';
 import { MANIFEST_PAYLOAD_TYPE, signEnvelope } from '#/bundle/dsse.ts';
-import { type Signer, signerOf } from '#/bundle/keys.ts';
+import { hexOf, type Signer, signerOf } from '#/bundle/keys.ts';
+import { signCheckpoint } from '#/bundle/log/checkpoint.ts';
+import { entryBytes, subjectDigest } from '#/bundle/log/entry.ts';
+import { inclusionProof } from '#/bundle/log/merkle.ts';
+import { formatProof } from '#/bundle/log/proof.ts';
+import { parseTilePath } from '#/bundle/log/tiles.ts';
 import type { Manifest } from '#/bundle/manifest.ts';
 import type { TrustFetch, TrustStore } from '#/bundle/trust/client.ts';
 import { addGroup, createRepository } from '#/control/trust/delegations.ts';
 import type { Repository, RepositoryFile } from '#/control/trust/repository.ts';
 import { type StarterKeys, starterKeys } from '#/control/trust/starter.ts';
-import { addRelease, setDesired } from '#/control/trust/targets.ts';
+import { addRelease, setDesired, setLog } from '#/control/trust/targets.ts';
 import type { ArtifactRef, Assignment, DesiredDocument } from '#/protocol/documents.ts';
 import type { GroupName, HostId } from '#/protocol/ids.ts';
+import { type MemoryTree, treeOf } from '#/test/support/log/memory-tree.ts';
 
 /** 2026-11-25T00:00:00Z */
 export const NOW_MS = 1_795_564_800_000;
@@ -78,6 +84,8 @@ export class TrustWorld {
   readonly keys: StarterKeys;
   readonly requests: string[] = [];
   nowMs = NOW_MS;
+  /** The audit log, once `openLog` made one; pins are then logged and carry their proof. */
+  log: { tree: MemoryTree; readonly signer: Signer; origin: string } | null = null;
 
   constructor() {
     let next = 100;
@@ -114,16 +122,60 @@ export class TrustWorld {
 
   pin(artifact: ArtifactRef, seq: number, changes: Partial<DesiredDocument> = {}): void {
     this.publish(
-      setDesired(this.repository(), {
-        schema: 'switchback.desired/1',
-        group: 'blue' as GroupName,
-        seq,
-        artifact,
-        reason: 'test',
-        waves: [],
-        ...changes,
-      }),
+      setDesired(
+        this.repository(),
+        this.logged({
+          schema: 'switchback.desired/1',
+          group: 'blue' as GroupName,
+          seq,
+          artifact,
+          reason: 'test',
+          waves: [],
+          ...changes,
+        }),
+      ),
     );
+  }
+
+  /** The policy asks for proofs from here on. */
+  openLog(): { tree: MemoryTree; readonly signer: Signer; origin: string } {
+    const signer = signerNumber(77);
+    const origin = 'switchback-log/test/1';
+    this.log = { tree: treeOf(3), signer, origin };
+    const keys = [hexOf(signer.key.bytes)];
+    this.publish(setLog(this.repository(), { schema: 'switchback.log/1', origin, keys }));
+    return this.log;
+  }
+
+  /** The pin with its proof, in the log. */
+  logged(desired: DesiredDocument): DesiredDocument {
+    const { log } = this;
+    if (log === null) return desired;
+    const id = log.tree.size + 1;
+    const details = { digest: subjectDigest(desired) };
+    const entry = {
+      id,
+      atMs: this.nowMs,
+      actor: 'test',
+      type: 'pin',
+      subject: 'group/blue',
+      details,
+    };
+    log.tree.append(entryBytes(entry));
+    return { ...desired, logProof: this.proofOf(entry) };
+  }
+
+  /** The proof of an entry in the log as it is now. */
+  proofOf(entry: Parameters<typeof entryBytes>[0]): string {
+    const { log } = this;
+    if (log === null) throw new Error('no log');
+    const { size } = log.tree;
+    return formatProof({
+      entry: entryBytes(entry),
+      index: entry.id - 1,
+      hashes: inclusionProof(entry.id - 1, size, log.tree.read),
+      checkpoint: signCheckpoint(log.origin, log.tree.head(), log.signer),
+    });
   }
 
   fetch(): TrustFetch {
@@ -134,6 +186,14 @@ export class TrustWorld {
     return {
       metadata: (name) => get(`metadata/${name}`),
       target: (name) => get(`targets/${name}`),
+      log: async (path) => {
+        this.requests.push(`log/${path}`);
+        const kept = this.files.get(`log/${path}`);
+        if (kept !== undefined) return kept;
+        const tile = parseTilePath(path);
+        const bytes = tile === null ? null : (this.log?.tree.tile(tile) ?? null);
+        return bytes === null || bytes.length !== (tile?.width ?? 0) * 32 ? null : bytes;
+      },
     };
   }
 }
