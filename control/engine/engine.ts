@@ -15,6 +15,8 @@ import { createBuckets, type Fleet, fleetOf, sceneOf } from './fleet.ts';
 
 /** Jobs that wait at most; above that the caller is told to come again. */
 const MAX_WAITING = 10_000;
+/** Jobs that run before the groups that they touched are planned, together. */
+const MAX_BATCH = 64;
 /** Rounds of planning in one transaction; what is left follows at the next tick. */
 const MAX_ROUNDS = 64;
 
@@ -96,9 +98,11 @@ export async function startEngine(options: EngineOptions): Promise<Engine> {
     for (const name of names) {
       try {
         const group = fleet.groups.get(name);
-        if (group === undefined || plan(sceneOf(fleet, group, nowMs(), bucket)).length === 0)
-          continue;
-        const made = await inTransaction((draft) => planGroup(draft, name));
+        if (group === undefined) continue;
+        // Looked at outside of a transaction, because mostly there is nothing to decide. One writer: it still holds inside.
+        const first = plan(sceneOf(fleet, group, nowMs(), bucket));
+        if (first.length === 0) continue;
+        const made = await inTransaction((draft) => planGroup(draft, name, first));
         for (const decision of made) options.onDecision?.(name, decision);
         // Its own writes need no second look: planGroup went on until nothing was left to decide.
         if (made.length < MAX_ROUNDS) dirty.delete(name);
@@ -115,8 +119,11 @@ export async function startEngine(options: EngineOptions): Promise<Engine> {
     // Starts in a turn of its own, so that `running` is set before it can be cleared.
     await Promise.resolve();
     for (;;) {
-      const job = queue.shift();
-      if (job !== undefined) await job.run();
+      for (let done = 0; done < MAX_BATCH; done += 1) {
+        const job = queue.shift();
+        if (job === undefined) break;
+        await job.run();
+      }
       if (dirty.size > 0) await planDirty();
       // The store refused the plan: the next job or tick tries again, not this loop.
       if (queue.length === 0 && (dirty.size === 0 || isStoreDown)) break;
@@ -178,11 +185,15 @@ export async function startEngine(options: EngineOptions): Promise<Engine> {
 }
 
 /** Plans one group until nothing is left to decide, writing as it goes. */
-async function planGroup(draft: Draft, name: GroupName): Promise<readonly Decision[]> {
+async function planGroup(
+  draft: Draft,
+  name: GroupName,
+  first: readonly Decision[],
+): Promise<readonly Decision[]> {
   const made: Decision[] = [];
   for (let round = 0; round < MAX_ROUNDS; round += 1) {
     const scene = draft.scene(draft.group(name));
-    const decisions = plan(scene);
+    const decisions = round === 0 ? first : plan(scene);
     if (decisions.length === 0) return made;
     let world: World = {
       group: scene.group,

@@ -71,8 +71,9 @@ async function work(
     const reason = `round ${round} hold ${n}`;
     await admin.call('hostHold', { params: { host: host.id }, body: { reason } });
     ledger.holds.set(host.id, reason);
-    await admin.call('hostUnhold', { params: { host: host.id } });
+    // From here on it may be gone: an order that was not acknowledged may have been carried out.
     ledger.holds.delete(host.id);
+    await admin.call('hostUnhold', { params: { host: host.id } });
     return true;
   });
   const fleet = hosts.map((host) =>
