@@ -130,6 +130,10 @@ function isFromFuture(
   return told.epoch > fleet.epoch || isNewer ? { epoch: told.epoch } : null;
 }
 
+async function quarantined(services: Services, host: Host, words: string): Promise<never> {
+  throw forked(await quarantineHost(services.desk, host.id, words));
+}
+
 /** The answer to an authenticated poll: at once, unless something about the host must be written first. */
 export function answerPoll(
   services: Services,
@@ -141,10 +145,7 @@ export function answerPoll(
   services.gauge.polled();
   if (host.quarantine !== null) throw forked(host);
   const words = forkWords(host, agentState);
-  if (words !== null)
-    return quarantineHost(services.desk, host.id, words).then((next) => {
-      throw forked(next);
-    });
+  if (words !== null) return quarantined(services, host, words);
   const answer = currentAnswer(services, host, ifNoneMatch, nowMs);
   if (answer.status === 304) return answer;
   const future = isFromFuture(services, host, ifNoneMatch);
