@@ -20,6 +20,7 @@ import {
   openDataDir,
 } from './data-dir.ts';
 import type { Desk } from './engine/desk.ts';
+import { createSignedLog } from './engine/log.ts';
 import { startEngine, type Engine } from './engine/engine.ts';
 import { createApiToken } from './engine/tokens.ts';
 import { createBearers, createNonces } from './http/credentials.ts';
@@ -96,7 +97,13 @@ export async function initControl(
     }
     const engine = await startEngine({ store, nowMs });
     if (engine.fleet.apiTokens.size > 0) return null;
-    const desk = { engine, keys: dir.trustKeys, enrolment: dir.enrolment, random: randomBytes };
+    const desk = {
+      engine,
+      keys: dir.trustKeys,
+      enrolment: dir.enrolment,
+      logKey: dir.logKey,
+      random: randomBytes,
+    };
     const order = { name: 'admin', role: 'admin' as const, ttlSeconds: null };
     const { token } = await createApiToken(desk, order, 'init');
     if (!(await createSecretFile(adminTokenPath(dataDir), `${token}\n`)))
@@ -166,8 +173,16 @@ async function servicesOf(options: ControlOptions, stopping: AbortSignal): Promi
     onPlanFailure: (error) =>
       log.warn({ err: error }, 'a plan could not be stored; it is made again'),
   });
+  const desk = {
+    engine,
+    keys: dir.trustKeys,
+    enrolment: dir.enrolment,
+    logKey: dir.logKey,
+    random: randomBytes,
+  };
   return {
-    desk: { engine, keys: dir.trustKeys, enrolment: dir.enrolment, random: randomBytes },
+    desk,
+    signedLog: createSignedLog(desk),
     log,
     gauge: createGauge(engine, options.maxInFlight),
     bearers: createBearers(dir.bearerKey),

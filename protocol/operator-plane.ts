@@ -94,5 +94,13 @@ export const auditEntry = v.strictObject({
 });
 export type AuditEntry = v.InferOutput<typeof auditEntry>;
 
+/** A report as its host signed it. */
+export const hostReport = v.strictObject({
+  host: hostId,
+  seq: positive,
+  /** The DSSE envelope as JSON text. */
+  envelope: v.string(),
+});
+
 /** One message of GET /events (`id:` is the audit id, so that Last-Event-ID resumes). */
 export type ControlEvent = AuditEntry;

@@ -139,6 +139,7 @@ export function enrol(desk: Desk, request: EnrollRequest): Promise<Host> {
       class: host.class,
       arch: host.arch,
       keyId,
+      signKey: host.signKey,
       sealKey: host.sealKey,
       token: token.id,
       replaces: replaced?.id ?? null,

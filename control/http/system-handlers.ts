@@ -13,6 +13,7 @@ type SystemRoute =
   | 'summary'
   | 'events'
   | 'audit'
+  | 'auditReports'
   | 'apiTokenCreate'
   | 'apiTokenList'
   | 'apiTokenRevoke'
@@ -124,6 +125,17 @@ export const systemHandlers: Handlers<SystemRoute> = {
     const last = items.at(-1);
     const isMore = items.length === query.limit && last !== undefined;
     return { ok: { items: [...items], nextCursor: isMore ? String(last.id) : null } };
+  },
+  async auditReports({ services, query }) {
+    const { fleet, store } = services.desk.engine;
+    const ids = [...fleet.hosts.keys()].sort().filter((id) => id > (query.cursor ?? ''));
+    const shown = ids.slice(0, query.limit);
+    const items = [];
+    for (const id of shown) {
+      const report = await store.report(id, fleet.hosts.get(id)?.seq ?? 0);
+      if (report !== null) items.push({ host: id, seq: report.seq, envelope: report.envelope });
+    }
+    return { ok: { items, nextCursor: ids.length > shown.length ? (shown.at(-1) ?? null) : null } };
   },
   async apiTokenCreate({ services, body, actor }) {
     const order = { name: body.name, role: body.role, ttlSeconds: body.ttlSeconds ?? null };

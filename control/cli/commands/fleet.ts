@@ -1,6 +1,7 @@
 /** Commands about the whole fleet: `status`, `halt`, `audit ls`, `events`. */
 import type { CliContext } from '#/control/cli/context.ts';
 import { parseWhole } from '#/control/cli/arguments.ts';
+import { addAuditLogCommands } from '#/control/cli/commands/audit.ts';
 import { toneOf } from '#/control/cli/commands/host.ts';
 import { addCommand, addFamily, type DescribedCommand } from '#/control/cli/describe.ts';
 import { readEvents } from '#/control/cli/event-stream.ts';
@@ -130,6 +131,7 @@ const detailsOf = (entry: AuditEntry): string =>
 
 function addAudit(program: DescribedCommand, context: CliContext): void {
   const family = addFamily(program, 'audit', 'The audit log: every change, who made it, and why.');
+  addAuditLogCommands(family, context);
   const command = addCommand(family, 'ls', 'List entries, oldest first.');
   command
     .option('--after <id>', 'only entries after this one', parseWhole(0))
