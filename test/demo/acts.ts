@@ -1,13 +1,5 @@
 /** The acts of the demo: each drives the fleet with the commands an operator would use, and checks what it claims. */
-import {
-  closeSync,
-  openSync,
-  readFileSync,
-  statSync,
-  writeSync,
-  copyFileSync,
-  writeFileSync,
-} from 'node:fs';
+import { readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { HostDetail, HostView, TimelineEntry } from '#/protocol/host.ts';
 import type { RolloutView } from '#/protocol/rollout.ts';
@@ -32,30 +24,34 @@ export interface Version {
   readonly healthyForMs: number | null;
 }
 
-/** Builds, signs and imports one version; answers with its artifact id. */
+/** Builds, signs and imports one version, and says how long that took. */
 export async function publish(stage: Stage, version: Version): Promise<ReleaseView> {
   const { fleet, screen } = stage;
-  const tree = join(fleet.directory, 'payload', version.version);
-  writePayload({ repository: REPOSITORY, target: tree, small: stage.small, ...version });
-  const definition = join(fleet.directory, `${version.version}.toml`);
-  writeFileSync(definition, definitionText(version, stage.small));
-  const file = bundleFile(stage, version.version);
-  const args = ['bundle', 'build', tree, '--definition', definition, '--out', file];
-  screen.command([
-    'switchback',
-    ...args.slice(0, 2),
-    `payload/${version.version}`,
-    '--out',
-    `${version.version}.bundle`,
-  ]);
-  const startedAtMs = performance.now();
-  await fleet.cli(args);
-  const builtMs = performance.now() - startedAtMs;
-  const release = await fleet.json<ReleaseView>(['release', 'import', file]);
+  const name = version.version;
+  screen.command(['switchback', 'bundle', 'build', `payload/${name}`, '--out', `${name}.bundle`]);
+  const { release, builtMs, sizeBytes } = await publishVersion(fleet, stage.small, version);
   screen.line(
-    `${version.version}: ${megabytes(statSync(file).size)} bundle, built and signed in ${seconds(builtMs)}, artifact ${release.artifactId.slice(0, 12)}`,
+    `${name}: ${megabytes(sizeBytes)} bundle, built and signed in ${seconds(builtMs)}, artifact ${release.artifactId.slice(0, 12)}`,
   );
   return release;
+}
+
+/** The same without words: the payload is written, built with the CLI, and imported. */
+export async function publishVersion(
+  fleet: Fleet,
+  small: boolean,
+  version: Version,
+): Promise<{ release: ReleaseView; builtMs: number; sizeBytes: number }> {
+  const tree = join(fleet.directory, 'payload', version.version);
+  writePayload({ repository: REPOSITORY, target: tree, small, ...version });
+  const definition = join(fleet.directory, `${version.version}.toml`);
+  writeFileSync(definition, definitionText(version, small));
+  const file = join(fleet.directory, `${version.version}.bundle`);
+  const startedAtMs = performance.now();
+  await fleet.cli(['bundle', 'build', tree, '--definition', definition, '--out', file]);
+  const builtMs = performance.now() - startedAtMs;
+  const release = await fleet.json<ReleaseView>(['release', 'import', file]);
+  return { release, builtMs, sizeBytes: statSync(file).size };
 }
 
 export function bundleFile(stage: Stage, version: string): string {
@@ -152,17 +148,25 @@ export function lastLoggedState(host: FleetHost): string {
   return [...tail.matchAll(/"to":"([a-z-]+)"/g)].at(-1)?.[1] ?? '';
 }
 
-/** Flips one byte in the chunks of a bundle, as a broken disk or a hostile mirror would. */
-export function tamper(from: string, to: string): void {
-  copyFileSync(from, to);
-  const file = openSync(to, 'r+');
-  try {
-    const at = Math.floor(statSync(to).size * 0.7);
-    const byte = readFileSync(to).subarray(at, at + 1);
-    writeSync(file, Buffer.of((byte[0] ?? 0) ^ 1), 0, 1, at);
-  } finally {
-    closeSync(file);
+/** Distance of the flipped bits: no chunk of the bundle is left whole, so that none can be used by luck. */
+const TAMPER_EVERY_BYTES = 8192;
+/** Headers, manifest and index stand before; a bundle whose signature is broken is refused much earlier. */
+const TAMPER_FROM = 0.4;
+
+/** Flips bits in the chunks of a bundle, as a broken disk or a hostile mirror would; returns how many. */
+export function tamper(from: string, to: string): number {
+  const bytes = readFileSync(from);
+  let flipped = 0;
+  for (
+    let at = Math.floor(bytes.length * TAMPER_FROM);
+    at < bytes.length - 2048;
+    at += TAMPER_EVERY_BYTES
+  ) {
+    bytes[at] = (bytes[at] ?? 0) ^ 1;
+    flipped += 1;
   }
+  writeFileSync(to, bytes);
+  return flipped;
 }
 
 export async function hostDetail(fleet: Fleet, host: FleetHost): Promise<HostDetail> {

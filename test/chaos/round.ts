@@ -1,0 +1,112 @@
+/** One round: a new version is published and pinned, and one process is killed while it rolls out. */
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { HostView } from '#/protocol/host.ts';
+import type { RolloutView } from '#/protocol/rollout.ts';
+import { publishVersion } from '#/test/demo/acts.ts';
+import { type Fleet, type FleetHost, servicePid, waitFor } from '#/test/support/fleet/fleet.ts';
+import type { Random } from './random.ts';
+
+/** Longest pause between pin and kill: a rollout over three hosts takes about this long. */
+const MAX_MOMENT_MS = 14_000;
+const SETTLE_TIMEOUT_MS = 120_000;
+/** One version in four fails its health check after its start. */
+const BAD_EVERY = 4;
+
+export interface Told {
+  readonly round: number;
+  readonly isBad: boolean;
+  readonly words: string;
+  readonly end: string;
+}
+
+/** Publishes and pins one version without a kill, and waits until the fleet rests. */
+export async function settle(
+  fleet: Fleet,
+  round: { readonly round: number; readonly isBad: boolean },
+): Promise<RolloutView> {
+  const version = await publishRound(fleet, round.round, round.isBad);
+  await fleet.cli(['pin', 'web', version, '--reason', `round ${round.round}`]);
+  return untilRest(fleet, version);
+}
+
+export async function playRound(fleet: Fleet, round: number, random: Random): Promise<Told> {
+  const isBad = random.below(BAD_EVERY) === 0;
+  const momentMs = random.below(MAX_MOMENT_MS);
+  const version = await publishRound(fleet, round, isBad);
+  await fleet.cli(['pin', 'web', version, '--reason', `round ${round}`]);
+  await new Promise((done) => setTimeout(done, momentMs));
+  const victim = kill(fleet, random);
+  const rollout = await untilRest(fleet, version);
+  return {
+    round,
+    isBad,
+    words: `${version}${isBad ? ' (bad)' : ''}, ${victim} killed after ${(momentMs / 1000).toFixed(2)} s`,
+    end: rollout.state,
+  };
+}
+
+async function publishRound(fleet: Fleet, round: number, isBad: boolean): Promise<string> {
+  const version = `r${round}`;
+  await publishVersion(fleet, true, {
+    version,
+    release: round + 1,
+    healthyForMs: isBad ? 700 : null,
+  });
+  return version;
+}
+
+/** Kills one process of the fleet; answers with what it was. */
+function kill(fleet: Fleet, random: Random): string {
+  const host = random.pick(fleet.hosts);
+  const kind = random.pick(['control', 'agent', 'agent', 'install child', 'service'] as const);
+  if (kind === 'control') return fleet.control.kill() ? 'control' : 'nothing';
+  if (kind === 'service') return killPid(servicePid(host)) ? `service of ${host.name}` : 'nothing';
+  if (kind === 'install child' && killPid(childOf(host))) return `install child of ${host.name}`;
+  return host.agent.kill() ? `agent of ${host.name}` : 'nothing';
+}
+
+function killPid(pid: number | null): boolean {
+  if (pid === null) return false;
+  try {
+    process.kill(pid, 'SIGKILL');
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** A child of the agent that installs, if there is one now. */
+function childOf(host: FleetHost): number | null {
+  const parent = host.agent.pid;
+  if (parent === null) return null;
+  for (const name of readdirSync('/proc')) {
+    if (!/^\d+$/.test(name)) continue;
+    try {
+      const stat = readFileSync(join('/proc', name, 'stat'), 'latin1');
+      const ppid = Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1]);
+      const isInstall = readFileSync(join('/proc', name, 'cmdline'), 'latin1').includes('install');
+      if (ppid === parent && isInstall) return Number(name);
+    } catch {
+      // It ended between the listing and the look.
+    }
+  }
+  return null;
+}
+
+/** Waits until the rollout of a version is over and no host is in an attempt. */
+async function untilRest(fleet: Fleet, version: string): Promise<RolloutView> {
+  return waitFor(`the fleet rests after ${version}`, SETTLE_TIMEOUT_MS, async () => {
+    const listed = await fleet.tryCli(['rollout', 'ls', '--group', 'web', '--json']);
+    const hosts = await fleet.tryCli(['host', 'ls', '--group', 'web', '--json']);
+    // Control may be the one that was killed.
+    if (listed.exitCode !== 0 || hosts.exitCode !== 0) return null;
+    const rollout = (JSON.parse(listed.stdout) as { items: RolloutView[] }).items.find(
+      (one) => one.version === version,
+    );
+    const views = (JSON.parse(hosts.stdout) as { items: HostView[] }).items;
+    const isOver = rollout !== undefined && ['done', 'halted', 'paused'].includes(rollout.state);
+    const isResting = views.every((view) => view.state === 'idle' && view.condition !== 'updating');
+    return isOver && isResting ? rollout : null;
+  });
+}
