@@ -173,6 +173,20 @@ describe('what it finds is damaged', () => {
     },
   );
 
+  it('H03 F30 any slot record is damaged, at any moment: the host ends where it would have ended', async () => {
+    for (const one of [install, unhealthy]) {
+      for (const { artifactId } of one.scenario.versions) {
+        const path = `/state/slots/${artifactId}.json`;
+        for (const [name, change] of changes) {
+          for (const { image, world } of await damaged(one, path, change)) {
+            const run = await runHost({ base: image, log: [] }, rebooted(world), one.scenario, 6);
+            expect([name, run.ended, ...one.checkEnd(run, world)]).toEqual([name, 'rest']);
+          }
+        }
+      }
+    }
+  });
+
   it.each(['/state/ticket', '/state/denylist.json', '/state/outbox/sequence'])(
     'H03 %s is damaged: the host ends on one good version',
     async (path) => {

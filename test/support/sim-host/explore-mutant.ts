@@ -18,11 +18,11 @@ import { runHost, type Run, type World } from './sim-host.ts';
 const WINDOW = 10;
 const FAR_CUTS = 10;
 /** States per cut, drawn with the oldest and the newest among them. */
-const STATES_PER_CUT = 5;
+const STATES_PER_CUT = 4;
 /** States per mutant and scenario: after one crash, and after a kill before it. */
-const MAX_SINGLE = 250;
-const MAX_DOUBLE = 500;
-const KILLS = 40;
+const MAX_SINGLE = 400;
+const KILLS = 14;
+const MAX_PER_KILL = 70;
 /** Log entries that the opening of all state takes at most. */
 const START_ENTRIES = 45;
 
@@ -38,7 +38,7 @@ export async function huntMutant(one: ScenarioCase, mutant: Mutant, seed: number
   const base = await hunt.run(one.disk, one.world);
   const history = { base: one.disk.base, log: base.run.sim.log };
   const caught =
-    (await hunt.powerCuts(history, base.hits, 'start', MAX_SINGLE)) ??
+    (await hunt.powerCuts(history, base.hits, 'start', MAX_SINGLE, 'far first')) ??
     (await hunt.killsThenCuts(base.run.sim.log));
   return { states: hunt.states, caught };
 }
@@ -86,6 +86,7 @@ class MutantHunt {
     hits: readonly number[],
     path: string,
     budget: number,
+    order: 'near first' | 'far first',
   ): Promise<string | null> {
     const { log } = history;
     const near = hits.flatMap((hit) => Array.from({ length: WINDOW }, (_, at) => hit + at));
@@ -94,7 +95,9 @@ class MutantHunt {
       Math.round(first + ((log.length - first) * (at + 1)) / FAR_CUTS),
     );
     let left = budget;
-    for (const cut of new Set(hits.length === 0 ? [] : [...near, ...far])) {
+    for (const cut of new Set(
+      hits.length === 0 ? [] : order === 'far first' ? [...far, ...near] : [...near, ...far],
+    )) {
       for (const model of ['weak', 'ordered'] as const) {
         const states = [...crashStates(history, model, { seed: this.#seed, cuts: new Set([cut]) })];
         for (const state of drawn(states, this.#seed + cut)) {
@@ -123,8 +126,13 @@ class MutantHunt {
         const history = { base: state.history.base, log: run.sim.log };
         // A start makes its mistakes at once; the later ones were looked at before.
         const early = hits.filter((hit) => hit - state.history.log.length < START_ENTRIES);
-        const budget = Math.ceil((MAX_DOUBLE * stride) / renames.length);
-        const caught = await this.powerCuts(history, early, `kill@${cut}`, budget);
+        const caught = await this.powerCuts(
+          history,
+          early,
+          `kill@${cut}`,
+          MAX_PER_KILL,
+          'near first',
+        );
         if (caught !== null) return caught;
       }
     }

@@ -1,5 +1,6 @@
 /** Versions for simulated hosts: real manifests over a few bytes of payload. */
 import { createHash } from 'node:crypto';
+import { canonicalDocument } from '#/bundle/canonical.ts';
 import { manifestSchema, type Manifest } from '#/bundle/manifest.ts';
 import type { ArtifactId } from '#/protocol/ids.ts';
 import * as v from 'valibot';
@@ -57,7 +58,7 @@ export function version(release: number, healthy = true): Version {
     ],
     trial: { soakMs: 3000, deadlineMs: 60_000, maxBoots: 3, control: 'offline-ok' },
   });
-  const manifestBytes = Buffer.from(JSON.stringify(manifest));
+  const manifestBytes = canonicalDocument(manifest);
   const artifactId = createHash('sha256').update(manifestBytes).digest('hex') as ArtifactId;
   return { artifactId, manifest, manifestBytes, content, healthy };
 }
