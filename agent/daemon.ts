@@ -2,7 +2,6 @@
  * The daemon: builds the world of one host from its settings and runs it until it is told to end. With main.ts the only
  * place that sees every adapter.
  */
-import { createHash } from 'node:crypto';
 import { mkdirSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { dirname, join } from 'node:path';
@@ -16,10 +15,10 @@ import {
   authoritiesOf,
   controlUrls,
   createControlLink,
-  firstPollDelayMs,
   type HostControlLink,
 } from './adapters/control-link.ts';
 import { openDirectory } from './adapters/durable.ts';
+import { untilEnrolled } from './adapters/enrolment-watch.ts';
 import { createExec } from './adapters/exec.ts';
 import { nodeFiles } from './adapters/file-port.ts';
 import { mountsBelow, openUp, spaceOf, usedBytesOf } from './adapters/file-system.ts';
@@ -49,11 +48,12 @@ import { defaultInstallSettings, type InstallSettings } from './install/settings
 import { readSlotManifest } from './install/slot-manifest.ts';
 import { createLocalAgent, type WiredLocalAgent } from './local-agent.ts';
 import { serveLocal, serveMetrics } from './local.ts';
-import { createPoller } from './poller.ts';
+import { createPoller, spreadFirst } from './poller.ts';
 import type { Clock, FilePort, StateStore } from './ports.ts';
 import { createReporter, standingOf, type Reporter } from './reporter.ts';
 import { createRunner, type Runner, type Transition } from './runner.ts';
 import { openTrust } from './trust-wiring.ts';
+import { type Late, watchOf } from './trust-watch.ts';
 
 export interface DaemonOptions {
   readonly version: string;
@@ -66,8 +66,6 @@ export interface DaemonOptions {
 /** The host as it is when it has no place in a fleet: an air-gapped one, or one before its enrolment. */
 const NO_GROUP = 'none' as GroupName;
 const RESERVE_INODES = 1024;
-/** The first poll is spread only when the whole fleet may have come back at once, which is at boot. */
-const JUST_BOOTED_MS = 15 * 60_000;
 /** With `once`, how long the end may take to be told to control. */
 const TELL_TIMEOUT_MS = 15_000;
 
@@ -130,6 +128,11 @@ async function runLocked(
   const work = [
     host.runner.run(signal),
     ...(host.reporter === null ? [] : [host.reporter.run(signal)]),
+    ...(host.watch === null || options.once ? [] : [host.watch()]),
+    // Without an identity there is no reporter either.
+    ...(host.reporter === null && !options.once
+      ? [untilEnrolled(settings.state.directory, clock, signal)]
+      : []),
     beat({ runDirectory, clock, intervalMs, signal, onFailure }),
   ];
   log.info({ event: 'started', version: options.version, pid: process.pid }, 'agent started');
@@ -149,6 +152,8 @@ interface Host {
   readonly runner: Runner;
   readonly reporter: Reporter | null;
   readonly local: WiredLocalAgent;
+  /** Looks whether the signed metadata is fresh, until the end; null where there is nothing to look at. */
+  readonly watch: (() => Promise<void>) | null;
   close(): Promise<void>;
 }
 
@@ -172,10 +177,12 @@ async function buildHost(
     alsoOpen: [root, layout.releases, join(stateDirectory, 'slots')],
   });
   // Handed on before they exist: these parts speak to each other only once all of them run.
-  const late: { runner: Runner | null; reporter: Reporter | null; contactMs: number | null } = {
+  const late: Late = {
     runner: null,
     reporter: null,
     contactMs: null,
+    freshness: null,
+    onSignedTime: null,
   };
   const runner = (): Runner => {
     if (late.runner === null) throw new Error('the runner is asked before it is made');
@@ -216,6 +223,11 @@ async function buildHost(
     builtAtMs: options.builtAtMs,
     onNotice: (notice) => log.warn({ event: 'trust', ...notice }, notice.message),
   });
+  late.onSignedTime = (signedMs) => {
+    trust.verifier?.observeSignedTime(signedMs, clock.wallMs()).catch((error: unknown) => {
+      log.warn({ event: 'signed-time', err: error }, 'signed time could not be kept');
+    });
+  };
   const local = createLocalAgent({
     runner,
     store,
@@ -226,6 +238,7 @@ async function buildHost(
     control: () =>
       link === null ? null : { url: link.controlUrl(), lastContactMs: late.contactMs },
     restarts: () => activator.restarts(),
+    trust: () => late.freshness,
     agentVersion: options.version,
     pid: process.pid,
     metrics: createMetrics(),
@@ -306,7 +319,13 @@ async function buildHost(
       identity,
       agentVersion: options.version,
       state: () => runner().state(),
-      hostFacts: () => hostFacts({ bootId: clock.bootId(), machine, slotsRoot: root }),
+      hostFacts: () =>
+        hostFacts({
+          bootId: clock.bootId(),
+          machine,
+          slotsRoot: root,
+          trustStale: late.freshness?.stale === true,
+        }),
       seenLog: () => trust.seenLog(),
       onStoreFailed: (problem) => runner().storeFailed(problem),
       onRewound: () => runner().tell('rewound'),
@@ -320,6 +339,7 @@ async function buildHost(
     runner: asked,
     reporter: late.reporter,
     local,
+    watch: watchOf(trust.verifier, settings, { clock, random, log, signal: end.signal }, late),
     async close() {
       spread.abort();
       await activator.close();
@@ -350,7 +370,7 @@ function connect(
   identity: HostIdentity,
   options: DaemonOptions,
   { clock, random }: { readonly clock: Clock; readonly random: ReturnType<typeof systemRandom> },
-  late: { readonly runner: Runner | null; contactMs: number | null },
+  late: Late,
 ): HostControlLink {
   return createControlLink({
     settings,
@@ -371,6 +391,7 @@ function connect(
     onContact: () => {
       late.contactMs = clock.wallMs();
     },
+    onSignedTime: (signedMs) => late.onSignedTime?.(signedMs),
   });
 }
 
@@ -419,26 +440,6 @@ function installSettings(settings: Settings, identity: HostIdentity | null): Ins
     connectTimeoutMs,
     headerTimeoutMs: headersTimeoutMs,
     caPem: authoritiesOf(settings.control, identity?.caPem ?? null),
-  };
-}
-
-/** After a boot the first poll waits its share of the spread (F59); an order to check does not. */
-function spreadFirst(
-  poll: ReturnType<typeof createPoller>,
-  settings: Settings,
-  host: string,
-  clock: Clock,
-  spread: AbortController,
-  once: boolean,
-): ReturnType<typeof createPoller> {
-  const hash = createHash('sha256').update(host).update(clock.bootId()).digest('hex');
-  const isBoot = !once && clock.monotonicMs() < JUST_BOOTED_MS;
-  let delayMs = isBoot ? firstPollDelayMs(hash, settings.poll) : 0;
-  return async (state) => {
-    const waitMs = delayMs;
-    delayMs = 0;
-    if (waitMs > 0) await clock.sleep(waitMs, spread.signal);
-    return await poll(state);
   };
 }
 

@@ -18,6 +18,7 @@ export interface LocalAgentOptions {
   readonly host: Surroundings['host'];
   readonly control: () => Surroundings['control'];
   readonly restarts: () => number;
+  readonly trust: () => Surroundings['trust'];
   readonly agentVersion: string;
   readonly pid: number;
   readonly metrics: Metrics;
@@ -80,6 +81,13 @@ class Local implements WiredLocalAgent {
     const contactMs = this.#options.control()?.lastContactMs ?? null;
     if (contactMs !== null)
       metrics.set('switchback_agent_last_contact_timestamp_seconds', Math.floor(contactMs / 1000));
+    const trust = this.#options.trust();
+    if (trust !== null) metrics.set('switchback_agent_trust_stale', trust.stale ? 1 : 0);
+    if (trust !== null && trust.expiresAtMs !== null)
+      metrics.set(
+        'switchback_agent_trust_expires_timestamp_seconds',
+        Math.floor(trust.expiresAtMs / 1000),
+      );
     metrics.set('switchback_agent_service_restarts_total', restarts());
     metrics.set('switchback_agent_outbox_events', store.waitingReports(WAITING_MAX).length);
     metrics.set('switchback_agent_resident_bytes', process.memoryUsage.rss());
@@ -161,7 +169,7 @@ class Local implements WiredLocalAgent {
   }
 
   async #surroundings(): Promise<Surroundings> {
-    const { clock, windows, slots, host, control, store, restarts, agentVersion, pid } =
+    const { clock, windows, slots, host, control, store, restarts, trust, agentVersion, pid } =
       this.#options;
     const nowMs = clock.wallMs();
     return {
@@ -178,6 +186,7 @@ class Local implements WiredLocalAgent {
       progress: this.#progress,
       waitingEvents: store.waitingReports(WAITING_MAX).length,
       restarts: restarts(),
+      trust: trust(),
     };
   }
 }

@@ -1,6 +1,7 @@
 /** What the agent says of itself to the operator of its host: pure views over the state of the machine. */
 import type { Progress, SlotRecord } from '#/agent/ports.ts';
 import type { State } from '#/agent/core/state.ts';
+import type { Freshness } from './freshness.ts';
 
 /** Facts around the machine that a view needs. */
 export interface Surroundings {
@@ -23,6 +24,8 @@ export interface Surroundings {
   /** Events that control has not acknowledged, and whether there are more. */
   readonly waitingEvents: number;
   readonly restarts: number;
+  /** null: not looked yet, or this host has no trust anchor. */
+  readonly trust: Freshness | null;
 }
 
 /** `switchback-agent status --json`, version 1. */
@@ -77,6 +80,12 @@ export interface StatusView {
     readonly opensAt: string | null;
     readonly closesAt: string | null;
   };
+  /** Whether the signed metadata is fresh; null before the first look. */
+  readonly trust: {
+    readonly stale: boolean;
+    readonly expires: string | null;
+    readonly code: string | null;
+  } | null;
   readonly waitingEvents: number;
   readonly serviceRestarts: number;
   readonly agent: { readonly version: string; readonly pid: number; readonly bootId: string };
@@ -142,6 +151,14 @@ export function statusView(state: State, around: Surroundings): StatusView {
       opensAt: iso(around.window.opensAt),
       closesAt: iso(around.window.closesAt),
     },
+    trust:
+      around.trust === null
+        ? null
+        : {
+            stale: around.trust.stale,
+            expires: iso(around.trust.expiresAtMs),
+            code: around.trust.code,
+          },
     waitingEvents: around.waitingEvents,
     serviceRestarts: around.restarts,
     agent: { version: around.agentVersion, pid: around.pid, bootId: around.bootId },
@@ -188,6 +205,16 @@ export function explainState(state: State, around: Surroundings): readonly strin
     ...modes(state),
     ...afterwards(state),
     ...contact(state, around),
+    ...staleness(around),
+  ];
+}
+
+/** A freeze holds versions and revocations back; the host itself works on. */
+function staleness({ trust }: Surroundings): readonly string[] {
+  if (trust?.stale !== true) return [];
+  const since = trust.expiresAtMs === null ? '' : ` since ${iso(trust.expiresAtMs)}`;
+  return [
+    `The signed metadata of control is stale${since}: no new version is accepted until it is signed again.`,
   ];
 }
 

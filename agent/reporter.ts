@@ -51,6 +51,8 @@ export interface Reporter {
   run(signal: AbortSignal): Promise<void>;
   /** Something may have changed: looks whether there is something to say. */
   poke(): void;
+  /** The facts of the host changed: the next report carries them. */
+  tellFacts(): void;
 }
 
 /** A reporter at rest; `run` starts it. */
@@ -134,6 +136,10 @@ export function createReporter(options: ReporterOptions): Reporter {
 
   return {
     poke,
+    tellFacts() {
+      wantFacts = true;
+      poke();
+    },
     async run(signal) {
       signal.addEventListener('abort', poke);
       let failures = 0;

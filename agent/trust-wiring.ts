@@ -5,7 +5,8 @@ import type { LogMemory } from '#/bundle/trust/logged.ts';
 import { Problem } from '#/protocol/errors.ts';
 import { openDirectory, readFile } from './adapters/durable.ts';
 import type { HostIdentity } from './adapters/identity.ts';
-import { createTrust, type TrustNotice } from './adapters/trust-client.ts';
+import { oneAtATime } from './adapters/one-at-a-time.ts';
+import { type AgentTrust, createTrust, type TrustNotice } from './adapters/trust-client.ts';
 import { createTrustFetch } from './adapters/trust-fetch.ts';
 import { createTrustStore } from './adapters/trust-store.ts';
 import type { Settings } from './config.ts';
@@ -28,10 +29,10 @@ const ANCHOR_MAX_BYTES = 2 * 1024 * 1024;
 const REPOSITORY_PATH = '/agent/v1/trust/';
 
 /** The verifier, and the end of its connections. Without any anchor every offer is refused. */
-export async function openTrust(
-  wiring: TrustWiring,
-): Promise<{
+export async function openTrust(wiring: TrustWiring): Promise<{
   readonly port: Trust;
+  /** The verifier as more than the port; null without an anchor. */
+  readonly verifier: AgentTrust | null;
   /** The newest tree of the audit log that was seen, for reports. */
   seenLog(): LogMemory | null;
   close(): Promise<void>;
@@ -47,12 +48,13 @@ export async function openTrust(
   if (root === null) {
     return {
       port: withoutAnchor(anchors),
+      verifier: null,
       seenLog: () => null,
       close: () => Promise.resolve(),
     };
   }
   const fetch = repositoryOf(wiring);
-  const port = createTrust({
+  const verifier = createTrust({
     anchor: { root, targets },
     fetch,
     store: createTrustStore(files, directory),
@@ -61,7 +63,8 @@ export async function openTrust(
     builtAtMs: wiring.builtAtMs,
     onNotice: wiring.onNotice,
   });
-  return { port, seenLog: () => port.seenLog(), close: () => fetch.close() };
+  const port = oneAtATime(verifier);
+  return { port, verifier: port, seenLog: () => port.seenLog(), close: () => fetch.close() };
 }
 
 /** The repository of whichever address of control answers now. */

@@ -19,6 +19,8 @@ export const enrollRequest = v.strictObject({
   arch: v.picklist(['amd64', 'arm64']),
   agentVersion: v.pipe(v.string(), v.maxLength(64)),
   facts,
+  /** The one-use text of control's answer to a host whose clock is wrong; then the time of the signature is not looked at. */
+  challenge: v.optional(v.pipe(v.string(), v.regex(/^[0-9a-f]{32}$/))),
 });
 export type EnrollRequest = v.InferOutput<typeof enrollRequest>;
 
@@ -58,6 +60,9 @@ export type EnrollAnswer = v.InferOutput<typeof enrollAnswer>;
 export const tokenRequest = v.strictObject({
   host: hostId,
   bootId: v.pipe(v.string(), v.minLength(1), v.maxLength(64)),
+  /** Asks for signed time: comes back in it, so that no other answer fits. */
+  nonce: v.optional(v.pipe(v.string(), v.regex(/^[0-9a-f]{32}$/))),
+  challenge: enrollRequest.entries.challenge,
 });
 export const tokenAnswer = v.strictObject({
   /** Bearer for /desired and /report. Opaque to hosts. */
@@ -66,6 +71,24 @@ export const tokenAnswer = v.strictObject({
   serverTimeMs: atMs,
   /** The newest statement of this host; it changes when the host was moved to another group. */
   statement: envelope,
+  /** DSSE by the enrolment key over a `signedTime`, when the request had a nonce. */
+  time: v.optional(envelope),
+});
+
+export const TIME_PAYLOAD_TYPE = 'application/vnd.switchback.time+json';
+/** The time of control as the answer to one question of one host (D07): what may move the clock floor of a host. */
+export const signedTime = v.strictObject({
+  schema: v.literal('switchback.time/1'),
+  host: hostId,
+  nonce: v.string(),
+  atMs,
+});
+export type SignedTime = v.InferOutput<typeof signedTime>;
+
+/** Details of E_UNAUTHENTICATED when only the time of a signature is wrong. */
+export const clockDetails = v.object({
+  challenge: v.pipe(v.string(), v.regex(/^[0-9a-f]{32}$/)),
+  time: v.optional(envelope),
 });
 export type TokenAnswer = v.InferOutput<typeof tokenAnswer>;
 

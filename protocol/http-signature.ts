@@ -150,13 +150,14 @@ export interface PresentedSignature {
 
 /**
  * Checks everything about a signed request but the signature itself (E05, E07-E10): exactly one signature, exactly our
- * components, tag and algorithm, fresh, digest of the received bytes. E_UNAUTHENTICATED says which rule failed. The caller
- * looks the key up, verifies `signature` over `base`, and refuses a (key id, nonce) that it saw within five minutes.
+ * components, tag and algorithm, digest of the received bytes, fresh by `nowS` unless that is null: then the caller judges
+ * `createdS` (isFresh). E_UNAUTHENTICATED says which rule failed. The caller looks the key up, verifies `signature` over
+ * `base`, and refuses a (key id, nonce) that it saw within five minutes.
  */
 export function readSignedRequest(
   message: SignedMessage,
   bodySha256: Uint8Array,
-  nowS: number,
+  nowS: number | null,
 ): PresentedSignature {
   const input = headerOf(message, 'signature-input');
   const match =
@@ -173,7 +174,7 @@ export function readSignedRequest(
   if (parameters.alg !== 'ed25519' || parameters.tag !== SIGNATURE_TAG)
     throw unauthenticated(`signature with alg ${parameters.alg} and tag ${parameters.tag}`);
   if (!/^[0-9a-f]{32}$/.test(nonce ?? '')) throw unauthenticated('nonce is not 16 bytes in hex');
-  if (Math.abs(nowS - created) > SIGNATURE_TOLERANCE_S)
+  if (nowS !== null && !isFresh(created, nowS))
     throw unauthenticated(`signature was created ${nowS - created} s ago by our clock`);
   if (expires === undefined || expires < created || expires > created + SIGNATURE_LIFETIME_S)
     throw unauthenticated('signature has no acceptable expiry');
@@ -189,6 +190,11 @@ export function readSignedRequest(
     base: signatureBase(message, COVERED_COMPONENTS, text),
     signature: bytes,
   };
+}
+
+/** True when a signature of this time is near enough to our clock. */
+export function isFresh(createdS: number, nowS: number): boolean {
+  return Math.abs(nowS - createdS) <= SIGNATURE_TOLERANCE_S;
 }
 
 function headerOf(message: SignedMessage, name: string): string {

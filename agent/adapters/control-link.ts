@@ -4,7 +4,12 @@
  */
 import { readFileSync } from 'node:fs';
 import * as v from 'valibot';
-import { formatAgentState, type AgentState } from '#/protocol/agent-plane.ts';
+import {
+  type AgentState,
+  clockDetails,
+  formatAgentState,
+  type TokenAnswer,
+} from '#/protocol/agent-plane.ts';
 import { createClient, type Client, type WireAnswer, type WireRequest } from '#/protocol/client.ts';
 import type { Envelope } from '#/protocol/documents.ts';
 import { isProblem, Problem } from '#/protocol/errors.ts';
@@ -23,6 +28,8 @@ export interface ControlLinkOptions {
   readonly standing: () => Omit<AgentState, 'state' | 'boot'>;
   /** After each answer of control to a poll or report, with its clock where it gave one. */
   readonly onContact?: () => void;
+  /** Time that control signed as the answer to our own question: what may raise the floor of time. */
+  readonly onSignedTime?: (signedMs: number) => void;
   /** For tests. */
   readonly transport?: Transport;
 }
@@ -152,15 +159,37 @@ class Link implements HostControlLink {
   }
 
   async #newBearer(nowMs: number): Promise<Bearer> {
-    const { identity, clock } = this.#options;
-    const answer = await this.#client.call('token', {
-      body: { host: identity.host, bootId: clock.bootId() },
-    });
+    const { identity } = this.#options;
+    const answer = await this.#askForBearer();
     if (answer.statement.payload !== identity.statement.payload)
       await identity.keepStatement(answer.statement);
     const lifeMs = answer.expiresInSeconds * SECOND_MS;
     // A bearer of a very short life would never be used with the margin alone.
     return { token: answer.token, untilMs: nowMs + Math.max(lifeMs, 2 * BEARER_MARGIN_MS) };
+  }
+
+  /** Asks once more, with what control answered, when only our clock was wrong (H04). */
+  async #askForBearer(): Promise<TokenAnswer> {
+    const { identity, clock, random } = this.#options;
+    const nonce = random.hex(16);
+    const body = { host: identity.host, bootId: clock.bootId(), nonce };
+    try {
+      return this.#observed(await this.#client.call('token', { body }), nonce);
+    } catch (error) {
+      if (!isProblem(error, 'E_UNAUTHENTICATED')) throw error;
+      const clocks = v.safeParse(clockDetails, error.details);
+      if (!clocks.success) throw error;
+      this.#observed(clocks.output, nonce);
+      const again = { ...body, challenge: clocks.output.challenge };
+      return this.#observed(await this.#client.call('token', { body: again }), nonce);
+    }
+  }
+
+  /** An answer to another host, or an old one, is refused as a whole (E_NONCE). */
+  #observed<T extends { readonly time?: Envelope | undefined }>(answer: T, nonce: string): T {
+    const { identity, onSignedTime } = this.#options;
+    if (answer.time !== undefined) onSignedTime?.(identity.openTime(answer.time, nonce));
+    return answer;
   }
 
   /** Runs an exchange; a bearer that is refused is replaced once (F7, F67). */

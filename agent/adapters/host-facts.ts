@@ -17,6 +17,8 @@ export async function hostFacts(options: {
   readonly bootId: string;
   readonly machine: string;
   readonly slotsRoot: string;
+  /** The signed metadata has expired (X03). */
+  readonly trustStale?: boolean;
 }): Promise<HostFacts> {
   const { mem, system, osInfo, fsSize } = await import('systeminformation');
   const [memory, machine, os, disks] = await Promise.all([mem(), system(), osInfo(), fsSize()]);
@@ -39,6 +41,7 @@ export async function hostFacts(options: {
     model: machine.model,
     systemd: isSystemd(),
     node: process.version,
+    trustStale: options.trustStale === true,
     machine: options.machine.slice(0, 16),
     boot: options.bootId.replaceAll('-', '').slice(0, 16),
   });

@@ -15,6 +15,8 @@ import {
   HOST_STATEMENT_PAYLOAD_TYPE,
   hostStatement,
   type HostStatement,
+  signedTime,
+  TIME_PAYLOAD_TYPE,
 } from '#/protocol/agent-plane.ts';
 import { envelope, type Envelope } from '#/protocol/documents.ts';
 import { Problem } from '#/protocol/errors.ts';
@@ -39,6 +41,8 @@ export interface HostIdentity extends Identity {
     body: Uint8Array,
     nowS: number,
   ): Readonly<Record<string, string>>;
+  /** The time that control signed for this host and this nonce. E_NONCE for the answer to another question (D07), E_SIGS. */
+  openTime(time: Envelope, nonce: string): number;
   /** Keeps a newer statement: the host was moved to another group. Durable on return; counts from the next start. */
   keepStatement(statement: Envelope): Promise<void>;
 }
@@ -79,6 +83,7 @@ const hostFormat: StateFormat<HostRecord> = {
 };
 const ROOT_MAX_BYTES = 64 * 1024;
 const STATEMENT_MAX_BYTES = 16 * 1024;
+const TIME_MAX_BYTES = 4096;
 
 /** The files of an identity. */
 export interface IdentityStore {
@@ -201,6 +206,7 @@ function identityOf(
         { keyId: signer.key.keyId, sign: signer.sign },
         { nowS, nonce: random.hex(16) },
       ),
+    openTime: (time, nonce) => openTime(time, record, nonce),
     async keepStatement(statement) {
       const own = openStatement(record.statement, record.enrolmentKey);
       const newer = openStatement(statement, record.enrolmentKey);
@@ -218,6 +224,18 @@ function identityOf(
       await store.host.write({ ...record, group, class: hostClass, statement });
     },
   };
+}
+
+function openTime(envelopeOfTime: Envelope, record: HostRecord, nonce: string): number {
+  const key = publicKeyOf(seedOf(record.enrolmentKey));
+  const trust = { keys: [key], threshold: 1, payloadType: TIME_PAYLOAD_TYPE };
+  const payload = openEnvelope(envelopeOfTime, trust);
+  const parsed = v.safeParse(signedTime, parseStrictJson(payload, { maxBytes: TIME_MAX_BYTES }));
+  if (!parsed.success) throw new Problem('E_SCHEMA', `signed time: ${parsed.issues[0].message}`);
+  const { host, nonce: answered, atMs } = parsed.output;
+  if (host !== record.host || answered !== nonce)
+    throw new Problem('E_NONCE', `control answered ${host}, not our question`, { host });
+  return atMs;
 }
 
 /** What a host statement says. E_SIGS unless the enrolment key signed it, E_SCHEMA for another shape. */

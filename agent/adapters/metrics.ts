@@ -19,6 +19,16 @@ export const agentMetrics = [
     help: 'When control answered last, seconds since 1970.',
   },
   {
+    name: 'switchback_agent_trust_stale',
+    type: 'gauge',
+    help: '1 when the newest verified metadata has expired: control is silent, frozen, or holds this host back.',
+  },
+  {
+    name: 'switchback_agent_trust_expires_timestamp_seconds',
+    type: 'gauge',
+    help: 'When the newest verified metadata expires, seconds since 1970.',
+  },
+  {
     name: 'switchback_agent_state_info',
     type: 'gauge',
     help: 'Always 1; the label says the state of the machine.',

@@ -225,6 +225,15 @@ export const settingsSchema = v.strictObject({
       ),
       '/usr/lib/switchback/trust',
     ),
+    refreshMs: v.optional(
+      v.pipe(
+        whole(1_000, DAY_MS),
+        v.description(
+          'Time between two looks whether the signed metadata is fresh, also when nothing is offered.',
+        ),
+      ),
+      3_600_000,
+    ),
   }),
   poll: v.strictObject({
     intervalMs: v.optional(

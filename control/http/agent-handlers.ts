@@ -3,14 +3,16 @@ import { openEnvelope } from '#/bundle/dsse.ts';
 import { verifyFast } from '#/bundle/ed25519.ts';
 import { bytesOfHex, hexOf, publicKeyOf, sha256 } from '#/bundle/keys.ts';
 import { parseStrictJson } from '#/bundle/strict-json.ts';
+import { parseTilePath } from '#/bundle/log/tiles.ts';
 import type { Host } from '#/control/core/model.ts';
 import { enrol } from '#/control/engine/enrol.ts';
+import { signTime } from '#/control/engine/statements.ts';
 import { receiveReport } from '#/control/engine/reports.ts';
 import { type Envelope, REPORT_PAYLOAD_TYPE, reportDocument } from '#/protocol/documents.ts';
 import { isProblem, must, Problem } from '#/protocol/errors.ts';
 import { sendArtifact } from './artifacts.ts';
 import { checked } from './body.ts';
-import { BEARER_TTL_SECONDS, presented, requireSignature } from './credentials.ts';
+import { BEARER_TTL_SECONDS, presented, requireFresh, requireSignature } from './credentials.ts';
 import type { Handlers } from './handler.ts';
 import { answerPoll, FORKED_RETRY_SECONDS, forked, pollAfter, sceneFor } from './poll.ts';
 
@@ -21,6 +23,7 @@ type AgentRoute =
   | 'report'
   | 'trustMetadata'
   | 'trustTarget'
+  | 'trustLog'
   | 'artifact';
 
 const REPORT_MAX_BYTES = 1024 * 1024;
@@ -49,11 +52,11 @@ export const agentHandlers: Handlers<AgentRoute> = {
         retryAfterSeconds: 60,
       });
     const key = publicKeyOf(bytesOfHex(body.signKey, 32) ?? new Uint8Array());
-    const signature = presented(request, bytes, services.publicUrl, nowMs);
+    const signature = presented(request, bytes, services.publicUrl);
     if (signature.keyId !== key.keyId)
       throw new Problem('E_UNAUTHENTICATED', 'the request is signed by another key than it enrols');
     requireSignature(signature, key.bytes);
-    services.nonces.use(signature.keyId, signature.nonce, nowMs);
+    requireFresh(services, signature, body.challenge, nowMs, () => ({}));
     let host: Host;
     try {
       host = await enrol(services.desk, body);
@@ -81,7 +84,7 @@ export const agentHandlers: Handlers<AgentRoute> = {
 
   token({ services, request, body, bytes, nowMs }) {
     const host = services.desk.engine.fleet.hosts.get(body.host);
-    const signature = presented(request, bytes, services.publicUrl, nowMs);
+    const signature = presented(request, bytes, services.publicUrl);
     // A key that nobody has is not told apart from a host that does not exist.
     if (host === undefined) {
       const isKnown = [...services.desk.engine.fleet.hosts.values()].some(
@@ -104,7 +107,11 @@ export const agentHandlers: Handlers<AgentRoute> = {
       throw new Problem('E_FORBIDDEN', `the key of ${other.id} cannot speak for ${host.id}`);
     }
     requireSignature(signature, bytesOfHex(host.signKey, 32) ?? new Uint8Array());
-    services.nonces.use(signature.keyId, signature.nonce, nowMs);
+    const time = (): { time?: Envelope } =>
+      body.nonce === undefined
+        ? {}
+        : { time: signTime(services.desk.enrolment, host.id, body.nonce, nowMs) };
+    requireFresh(services, signature, body.challenge, nowMs, time);
     services.hostLimit.use(host.id, nowMs);
     if (host.quarantine !== null) throw forked(host);
     return {
@@ -113,6 +120,7 @@ export const agentHandlers: Handlers<AgentRoute> = {
         expiresInSeconds: BEARER_TTL_SECONDS,
         serverTimeMs: nowMs,
         statement: JSON.parse(host.statement) as Envelope,
+        ...time(),
       },
     };
   },
@@ -158,6 +166,29 @@ export const agentHandlers: Handlers<AgentRoute> = {
       params.rest,
       true,
     );
+  },
+
+  /** Hashes and checkpoints are for anyone; the entries themselves are for operators (GET /api/v1/audit). */
+  async trustLog({ services, params: { rest } }) {
+    const isSigned = rest === 'checkpoint' || rest.startsWith('proof/');
+    if (isSigned) {
+      const text =
+        rest === 'checkpoint'
+          ? await services.signedLog.checkpoint()
+          : await services.signedLog.proof(rest.slice('proof/'.length));
+      if (text === null) throw new Problem('E_NOT_FOUND', `the log has no ${rest}`);
+      const type = 'text/plain; charset=utf-8';
+      return { ok: text as never, headers: { 'content-type': type, 'cache-control': 'no-cache' } };
+    }
+    const tile = parseTilePath(rest);
+    const bytes =
+      tile === null || tile.level < 0 ? null : await services.desk.engine.store.logTile(tile);
+    if (bytes === null) throw new Problem('E_NOT_FOUND', `the log has no ${rest}`);
+    const cache = 'public, max-age=31536000, immutable';
+    return {
+      ok: bytes,
+      headers: { 'content-type': 'application/octet-stream', 'cache-control': cache },
+    };
   },
 
   artifact: ({ services, request, params }) => sendArtifact(services.dataDir, params.file, request),

@@ -1,11 +1,13 @@
 /** Who asks: bearers of hosts, request signatures of hosts, api tokens of operators. */
 import { createHash, createHmac, timingSafeEqual } from 'node:crypto';
 import { verifyFast } from '#/bundle/ed25519.ts';
-import { Problem } from '#/protocol/errors.ts';
-import { type PresentedSignature, readSignedRequest } from '#/protocol/http-signature.ts';
+import { type JsonObject, Problem } from '#/protocol/errors.ts';
+import { isFresh, type PresentedSignature, readSignedRequest } from '#/protocol/http-signature.ts';
 import type { HostId } from '#/protocol/ids.ts';
 
 export const BEARER_TTL_SECONDS = 3600;
+/** A host with a wrong clock answers a challenge within this. */
+const CHALLENGE_TTL_S = 60;
 /** A (key id, nonce) is refused again for at least this long. */
 const NONCE_MEMORY_MS = 300_000;
 const MAX_NONCES = 200_000;
@@ -16,11 +18,18 @@ export interface Bearers {
   check(token: string, nowMs: number): { readonly host: HostId; readonly keyId: string };
   /** Marks an ETag as ours, so that a made-up one from the future means nothing. */
   seal(text: string): string;
+  /** A text that proves to us that who returns it asked a moment ago, by our clock. 32 hex digits. */
+  challenge(keyId: string, nowMs: number): string;
+  isChallenge(keyId: string, text: string, nowMs: number): boolean;
 }
 
 /** Bearers are `sbh_<host>.<key id, 16 digits>.<expiry>.<mac>`; no lookup is needed to check one. */
 export function createBearers(key: Uint8Array): Bearers {
   const mac = (text: string): Buffer => createHmac('sha256', key).update(text).digest();
+  const challengeOf = (keyId: string, untilS: number): string => {
+    const until = untilS.toString(16).padStart(10, '0');
+    return until + mac(`challenge/${keyId}/${until}`).toString('hex').slice(0, 22);
+  };
   return {
     issue(host, keyId, nowMs) {
       const text = `sbh_${host}.${keyId.slice(0, 16)}.${Math.floor(nowMs / 1000) + BEARER_TTL_SECONDS}`;
@@ -38,6 +47,13 @@ export function createBearers(key: Uint8Array): Bearers {
       return { host: host as HostId, keyId };
     },
     seal: (text) => mac(text).toString('hex').slice(0, 12),
+    challenge: (keyId, nowMs) => challengeOf(keyId, Math.floor(nowMs / 1000) + CHALLENGE_TTL_S),
+    isChallenge(keyId, text, nowMs) {
+      const untilS = Number.parseInt(text.slice(0, 10), 16);
+      const nowS = Math.floor(nowMs / 1000);
+      if (!(untilS > nowS && untilS <= nowS + CHALLENGE_TTL_S)) return false;
+      return timingSafeEqual(Buffer.from(challengeOf(keyId, untilS)), Buffer.from(text));
+    },
   };
 }
 
@@ -68,12 +84,11 @@ export function createNonces(): Nonces {
   };
 }
 
-/** Everything of a signed request but the signature itself; `bytes` is the body as received. */
+/** Everything of a signed request but the signature itself and its time; `bytes` is the body as received. */
 export function presented(
   request: Request,
   bytes: Uint8Array,
   publicUrl: string | null,
-  nowMs: number,
 ): PresentedSignature {
   const url = new URL(request.url);
   const target = publicUrl === null ? url : new URL(url.pathname + url.search, publicUrl);
@@ -83,7 +98,32 @@ export function presented(
   });
   const digest = createHash('sha256').update(bytes).digest();
   const message = { method: request.method, url: target.href, headers };
-  return readSignedRequest(message, digest, Math.floor(nowMs / 1000));
+  return readSignedRequest(message, digest, null);
+}
+
+/**
+ * Refuses a signature that was seen before, or is not of now; a challenge of ours, once, stands in for the time (wrong clocks).
+ * The signature itself was verified. @throws E_UNAUTHENTICATED, with a challenge, and signed time where `timeOf` gives it
+ */
+export function requireFresh(
+  credentials: { readonly bearers: Bearers; readonly nonces: Nonces },
+  signature: PresentedSignature,
+  challenge: string | undefined,
+  nowMs: number,
+  timeOf: () => JsonObject,
+): void {
+  const { bearers, nonces } = credentials;
+  const { keyId, createdS } = signature;
+  if (!isFresh(createdS, Math.floor(nowMs / 1000))) {
+    if (challenge === undefined || !bearers.isChallenge(keyId, challenge, nowMs))
+      throw new Problem(
+        'E_UNAUTHENTICATED',
+        `signature was created ${Math.floor(nowMs / 1000) - createdS} s ago by our clock`,
+        { challenge: bearers.challenge(keyId, nowMs), ...timeOf() },
+      );
+    nonces.use(keyId, `challenge/${challenge}`, nowMs);
+  }
+  nonces.use(keyId, signature.nonce, nowMs);
 }
 
 /** @throws E_UNAUTHENTICATED unless the key made the signature */

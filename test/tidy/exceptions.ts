@@ -3,13 +3,11 @@
 /** Error codes of parts that are not built yet: they stand in the table because codes are public and never renamed. */
 export const reservedCodes: Readonly<Record<string, string>> = {
   E_BUILDER: 'provenance of a foreign builder: judged by the policy gates of the trust part',
-  E_NONCE: 'replayed answers: nonce-bound signed time of the trust part',
   E_WINDOW_CLOSED: 'the agent waits for its window by itself; an order by hand will say this',
 };
 
 /** Numbered cases without a test of their own so far. */
 export const pendingCases: Readonly<Record<string, string>> = {
-  F11: 'stale metadata is refused (A11); that the status of a host says so has no test',
   F12: 'skipped root rotations are walked in the tests of A16 and A17, without this number',
   F13: 'wrong clocks against metadata: the tests of H04 and A11, without this number',
   F16: 'wrong class and architecture: the tests of C18, without this number',

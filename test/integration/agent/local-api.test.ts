@@ -59,6 +59,7 @@ async function agent(): Promise<void> {
     slots: () => Promise.resolve([]),
     host: { id: 'h-1', group: 'web', class: 'web' },
     control: () => ({ url: 'https://control', lastContactMs: 0 }),
+    trust: () => null,
     restarts: () => 2,
     agentVersion: '0.1.0',
     pid: process.pid,
