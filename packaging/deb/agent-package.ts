@@ -1,0 +1,78 @@
+/** switchback-agent: the agent with its own Node, the guard, their units. */
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { nodeFlags } from '#/packaging/build/node-flags.ts';
+import { repositoryRoot } from '#/packaging/build/origin.ts';
+import { documents, launcher, type PackageOrigin, programFiles } from './common-files.ts';
+import { agentCompletions } from './completions.ts';
+import { agentManual, guardManual } from './manual.ts';
+import { type DebPackage, gzipped, type PackagedFile } from './write-deb.ts';
+
+const NAME = 'switchback-agent';
+const UNITS = [
+  'switchback-agent.service',
+  'switchback-guard-boot.service',
+  'switchback-guard.service',
+  'switchback-guard.timer',
+];
+
+/** All that `apt install` puts on a host. */
+export async function agentPackage(origin: PackageOrigin): Promise<DebPackage> {
+  const from = (path: string): Promise<string> =>
+    readFile(join(repositoryRoot, 'packaging', path), 'utf8');
+  const units: PackagedFile[] = [];
+  for (const unit of UNITS)
+    units.push({ path: `/lib/systemd/system/${unit}`, content: await from(`systemd/${unit}`) });
+  const examples = `/usr/share/doc/${NAME}/examples`;
+  return {
+    ...origin,
+    name: NAME,
+    fields: [
+      // flock, setpriv and setsid; cksum and sync: what the guard needs beside a shell.
+      'Depends: libc6 (>= 2.28), libstdc++6 (>= 8), coreutils, util-linux, init-system-helpers',
+      'Recommends: systemd, ca-certificates',
+      'Homepage: https://switchback.invalid',
+    ],
+    description:
+      'keeps this host on the signed version its operators pinned\n' +
+      ' Fetches, verifies, writes and starts signed versions of what this host runs,\n' +
+      ' watches them, and goes back by itself when a version is bad. A guard that is\n' +
+      ' independent of the agent goes back when the agent cannot.\n' +
+      ' .\n Contains the Node runtime that it needs.',
+    directories: ['/etc/switchback/config.d', '/usr/lib/switchback'],
+    scripts: Object.fromEntries(
+      ['postinst', 'prerm', 'postrm'].map((script) => [
+        script,
+        join(repositoryRoot, 'packaging/deb/agent', script),
+      ]),
+    ),
+    files: [
+      ...(await programFiles(NAME, origin, [
+        'agent.mjs',
+        'install-child.mjs',
+        'install-worker.mjs',
+      ])),
+      { path: `/usr/bin/${NAME}`, content: launcher(NAME, nodeFlags, 'agent.mjs'), mode: 0o755 },
+      {
+        path: '/usr/lib/switchback/switchback-guard',
+        content: await from('guard/switchback-guard'),
+        mode: 0o755,
+      },
+      ...units,
+      {
+        path: '/usr/lib/tmpfiles.d/switchback-agent.conf',
+        content: 'd /run/switchback 0700 root root -\n',
+      },
+      { path: `/usr/share/man/man8/${NAME}.8.gz`, content: gzipped(agentManual(origin)) },
+      { path: '/usr/share/man/man8/switchback-guard.8.gz', content: gzipped(guardManual(origin)) },
+      ...agentCompletions(),
+      { path: `${examples}/10-host.toml`, content: await from('deb/examples/10-host.toml') },
+      { path: `${examples}/cloud-init.yaml`, content: await from('deb/examples/cloud-init.yaml') },
+      {
+        path: `${examples}/10-units-only.conf`,
+        content: await from('systemd/switchback-agent-units-only.conf'),
+      },
+      ...(await documents(NAME, ['agent'], origin)),
+    ],
+  };
+}
