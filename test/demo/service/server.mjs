@@ -9,8 +9,9 @@ const startedAt = Date.now();
 const server = createServer((request, response) => {
   const sick = healthyForMs !== null && Date.now() - startedAt > healthyForMs;
   const status = request.url === '/healthz' && sick ? 503 : 200;
-  response.writeHead(status, { 'content-type': 'text/plain', connection: 'close' });
-  response.end(`${version}\n`);
+  const body = `${version}\n`;
+  response.writeHead(status, { 'content-type': 'text/plain', 'content-length': body.length, connection: 'close' });
+  response.end(body);
 });
 server.listen(Number(process.env.PORT), '127.0.0.1');
 process.once('SIGTERM', () => server.close(() => process.exit(0)));
