@@ -339,7 +339,10 @@ async function buildHost(
     runner: asked,
     reporter: late.reporter,
     local,
-    watch: watchOf(trust.verifier, settings, { clock, random, log, signal: end.signal }, late),
+    watch: watchOf(trust.verifier, settings, { clock, random, log, signal: end.signal }, late, {
+      link,
+      identity,
+    }),
     async close() {
       spread.abort();
       await activator.close();
@@ -391,6 +394,7 @@ function connect(
     onContact: () => {
       late.contactMs = clock.wallMs();
     },
+    onReportWanted: () => late.reporter?.tellAll(),
     onSignedTime: (signedMs) => late.onSignedTime?.(signedMs),
   });
 }

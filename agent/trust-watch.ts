@@ -1,9 +1,12 @@
 /** What the daemon makes of the freshness of its metadata: the log, the report, what the status shows. */
-import type { Problem } from '#/protocol/errors.ts';
+import { isProblem, type Problem } from '#/protocol/errors.ts';
+import type { HostControlLink } from './adapters/control-link.ts';
+import type { HostIdentity } from './adapters/identity.ts';
 import type { Logger } from './adapters/logging.ts';
 import type { AgentTrust } from './adapters/trust-client.ts';
 import type { Settings } from './config.ts';
 import { type Freshness, type FreshnessOptions, watchFreshness } from './freshness.ts';
+import type { Clock } from './ports.ts';
 import type { Reporter } from './reporter.ts';
 import type { Runner } from './runner.ts';
 
@@ -22,8 +25,10 @@ export function watchOf(
   settings: Settings,
   world: Pick<FreshnessOptions, 'clock' | 'random' | 'signal'> & { readonly log: Logger },
   late: Late,
+  keys: { readonly link: HostControlLink | null; readonly identity: HostIdentity | null },
 ): (() => Promise<void>) | null {
-  if (trust === null || late.reporter === null) return null;
+  const { link, identity } = keys;
+  if (trust === null || link === null || identity === null) return null;
   const { log, ...rest } = world;
   const onLook = (freshness: Freshness, problem: Problem | null): void => {
     const wasStale = late.freshness?.stale === true;
@@ -37,5 +42,39 @@ export function watchOf(
     late.reporter?.tellFacts();
   };
   const intervalMs = settings.trust.refreshMs;
-  return () => watchFreshness({ trust, intervalMs, onLook, ...rest });
+  const maxAgeMs = settings.trust.keyMaxAgeMs;
+  return async () => {
+    await Promise.all([
+      watchFreshness({ trust, intervalMs, onLook, ...rest }),
+      watchKeys({ link, identity, maxAgeMs, log, clock: rest.clock, signal: rest.signal }),
+    ]);
+  };
+}
+
+export interface KeyWatch {
+  readonly link: Pick<HostControlLink, 'rotateKeys'>;
+  readonly identity: Pick<HostIdentity, 'keysMadeAtMs' | 'nextKeys'>;
+  readonly maxAgeMs: number;
+  readonly clock: Clock;
+  readonly log: Pick<Logger, 'info' | 'warn'>;
+  readonly signal: AbortSignal;
+}
+
+const KEY_LOOK_MS = 10 * 60_000;
+
+/** Replaces the keys of the host when they are old, and ends a replacement that was cut off. Looks until the signal fires. */
+export async function watchKeys(options: KeyWatch): Promise<void> {
+  const { link, identity, maxAgeMs, clock, log, signal } = options;
+  do {
+    try {
+      const isOld = clock.wallMs() - identity.keysMadeAtMs > maxAgeMs;
+      if (isOld || (await identity.nextKeys()) !== null) {
+        await link.rotateKeys();
+        log.info({ event: 'keys-rotated' }, 'the host has new keys');
+      }
+    } catch (error) {
+      if (!isProblem(error)) throw error;
+      log.warn({ event: 'keys-not-rotated', code: error.code }, error.message);
+    }
+  } while (await clock.sleep(KEY_LOOK_MS, signal));
 }

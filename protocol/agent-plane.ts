@@ -85,6 +85,20 @@ export const signedTime = v.strictObject({
 });
 export type SignedTime = v.InferOutput<typeof signedTime>;
 
+export const KEY_CHANGE_PAYLOAD_TYPE = 'application/vnd.switchback.key-change+json';
+/** A host takes new keys. The envelope is signed by the old and by the new key, the request by the old one (E15). */
+export const keyChange = v.strictObject({
+  schema: v.literal('switchback.key-change/1'),
+  host: hostId,
+  oldKeyId: sha256Hex,
+  signKey: publicKeyHex,
+  sealKey: publicKeyHex,
+});
+export type KeyChange = v.InferOutput<typeof keyChange>;
+export const rotateRequest = v.strictObject({ host: hostId, change: envelope });
+/** The new statement; from here on the old key is nobody's. */
+export const rotateAnswer = v.strictObject({ statement: envelope });
+
 /** Details of E_UNAUTHENTICATED when only the time of a signature is wrong. */
 export const clockDetails = v.object({
   challenge: v.pipe(v.string(), v.regex(/^[0-9a-f]{32}$/)),
@@ -99,6 +113,9 @@ export const reportAnswer = v.strictObject({
   pollAfterSeconds: positive,
 });
 export type ReportAnswer = v.InferOutput<typeof reportAnswer>;
+
+/** Header of an answer to a poll: control was restored and has not heard of this host since, it should report everything. */
+export const REPORT_WANTED_HEADER = 'report-wanted';
 
 /**
  * The header Agent-State of a poll, at most 160 bytes, `key=value` joined by `;`:

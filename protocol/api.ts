@@ -7,6 +7,8 @@ import {
   enrollAnswer,
   enrollRequest,
   reportAnswer,
+  rotateAnswer,
+  rotateRequest,
   tokenAnswer,
   tokenRequest,
 } from './agent-plane.ts';
@@ -39,7 +41,7 @@ import {
 } from './operator-plane.ts';
 import { pinRequest, pinView } from './pin.ts';
 import { heldKeys, PROPOSAL_MAX_BYTES, proposalAnswer, proposalDocument } from './proposal.ts';
-import { referenceRequest, releaseView } from './release.ts';
+import { attestRequest, referenceRequest, releaseView } from './release.ts';
 import { decisionView, rolloutState, rolloutView } from './rollout.ts';
 import { cursorQuery, id, limitQuery, reason, shortText } from './scalars.ts';
 import { selectorText } from './selector.ts';
@@ -132,6 +134,17 @@ const agentRoutes = {
     maxBodyBytes: 4 * KIB,
     ok: tokenAnswer,
     errors: [...agentErrors, 'E_FORBIDDEN', 'E_SCHEMA'],
+  },
+  rotate: {
+    method: 'POST',
+    path: '/agent/v1/rotate',
+    plane: 'agent',
+    permission: 'signature',
+    summary: 'Trade the keys of a host for new ones: signed by the old key, the change by both.',
+    body: rotateRequest,
+    maxBodyBytes: 8 * KIB,
+    ok: rotateAnswer,
+    errors: [...agentErrors, 'E_FORBIDDEN', 'E_SCHEMA', 'E_PARSE', 'E_SIGS', 'E_CONFLICT'],
   },
   desired: {
     method: 'GET',
@@ -412,7 +425,18 @@ const groupRoutes = {
     body: pinRequest,
     status: 201,
     ok: v.strictObject({ pin: pinView, rollout: v.nullable(rolloutView) }),
-    errors: [...change, 'E_CLASS', 'E_REVOKED'],
+    errors: [...change, 'E_CLASS', 'E_REVOKED', 'E_GATE', 'E_BUILDER', 'E_SUBJECT'],
+  },
+  groupVerdict: {
+    method: 'POST',
+    path: '/api/v1/groups/:group/verdict',
+    plane: 'operator',
+    permission: 'publish',
+    summary: 'Ask the policy gates, for a pin that is signed elsewhere: the verdicts that it carries.',
+    params: { group: groupName },
+    body: v.strictObject({ artifactId, reason }),
+    ok: v.strictObject({ verdicts: v.array(envelope) }),
+    errors: [...change, 'E_GATE', 'E_BUILDER', 'E_SUBJECT'],
   },
   groupUnpin: {
     method: 'DELETE',
@@ -517,6 +541,18 @@ const releaseRoutes = {
     status: 201,
     ok: releaseView,
     errors: [...change, 'E_SIGS', 'E_HASH', 'E_PARSE', 'E_REVOKED'],
+  },
+  releaseAttest: {
+    method: 'POST',
+    path: '/api/v1/releases/:artifact/attestations',
+    plane: 'operator',
+    permission: 'publish',
+    summary: 'Add signed in-toto statements about a release: tests, scans, approvals.',
+    params: { artifact: artifactId },
+    body: attestRequest,
+    maxBodyBytes: 4 * 1024 * 1024,
+    ok: releaseView,
+    errors: [...change, 'E_SUBJECT', 'E_BUILDER', 'E_SIGS', 'E_HASHALG'],
   },
   releaseRevoke: {
     method: 'POST',

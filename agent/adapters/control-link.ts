@@ -8,8 +8,10 @@ import {
   type AgentState,
   clockDetails,
   formatAgentState,
+  REPORT_WANTED_HEADER,
   type TokenAnswer,
 } from '#/protocol/agent-plane.ts';
+import { routes } from '#/protocol/api.ts';
 import { createClient, type Client, type WireAnswer, type WireRequest } from '#/protocol/client.ts';
 import type { Envelope } from '#/protocol/documents.ts';
 import { isProblem, Problem } from '#/protocol/errors.ts';
@@ -28,6 +30,8 @@ export interface ControlLinkOptions {
   readonly standing: () => Omit<AgentState, 'state' | 'boot'>;
   /** After each answer of control to a poll or report, with its clock where it gave one. */
   readonly onContact?: () => void;
+  /** Control asked for a whole report in its answer to a poll. */
+  readonly onReportWanted?: () => void;
   /** Time that control signed as the answer to our own question: what may raise the floor of time. */
   readonly onSignedTime?: (signedMs: number) => void;
   /** For tests. */
@@ -38,6 +42,11 @@ export interface ControlLinkOptions {
 export interface HostControlLink extends ControlLink {
   /** Headers for a download from control itself; other sources get none of them. */
   sourceHeaders(url: string): Promise<Readonly<Record<string, string>>>;
+  /**
+   * Trades the keys of the host for new ones. One that was cut off goes on, also when control took the new key and its
+   * answer was lost. @throws what an exchange throws; then the old keys stay in use
+   */
+  rotateKeys(): Promise<void>;
   /** Where control was reached last, or is tried next. */
   controlUrl(): string;
   close(): Promise<void>;
@@ -64,6 +73,9 @@ export function controlUrls(
     throw new Problem('E_CONFIG', 'control.urls: no address of control is known');
   return urls;
 }
+
+/** Requests that the key of the host signs; all others carry the bearer that it was traded for. */
+const signedPaths: ReadonlySet<string> = new Set([routes.token.path, routes.rotate.path]);
 
 /** A line at rest; the first call connects. */
 export function createControlLink(options: ControlLinkOptions): HostControlLink {
@@ -109,6 +121,7 @@ class Link implements HostControlLink {
       }),
     );
     this.#options.onContact?.();
+    if (answer.headers[REPORT_WANTED_HEADER] !== undefined) this.#options.onReportWanted?.();
     const pollAfterMs = this.#pollAfterMs(answer.headers['poll-after']);
     if (answer.ok === null) return { kind: 'unchanged', pollAfterMs };
     const tag = answer.headers['etag'];
@@ -123,6 +136,24 @@ class Link implements HostControlLink {
     );
     this.#options.onContact?.();
     return { ackSeq: answer.ackSeq, wantFacts: answer.wantFacts };
+  }
+
+  async rotateKeys(): Promise<void> {
+    const { identity, clock } = this.#options;
+    const rotation = await identity.beginRotation(clock.wallMs());
+    const { host } = identity;
+    let statement: Envelope;
+    try {
+      const body = { host, change: rotation.change };
+      ({ statement } = await this.#client.call('rotate', { body }));
+    } catch (error) {
+      if (!isProblem(error, 'E_UNAUTHENTICATED')) throw error;
+      // The old key is not known any more: the new one is, if the answer to an earlier try was lost.
+      const asNew = createClient((request) => this.#send(request, rotation.signRequest));
+      ({ statement } = await asNew.call('token', { body: { host, bootId: clock.bootId() } }));
+    }
+    await rotation.finish(statement);
+    this.#bearer = null;
   }
 
   async sourceHeaders(url: string): Promise<Readonly<Record<string, string>>> {
@@ -209,11 +240,14 @@ class Link implements HostControlLink {
   }
 
   /** Sends to one address of control after another, until one answers anything but "not now". */
-  async #send(request: WireRequest): Promise<WireAnswer> {
+  async #send(
+    request: WireRequest,
+    signRequest = this.#options.identity.signRequest,
+  ): Promise<WireAnswer> {
     let last: unknown = null;
     for (let tries = 0; tries < this.#urls.length; tries += 1) {
       try {
-        const answer = await this.#sendTo(this.controlUrl(), request);
+        const answer = await this.#sendTo(this.controlUrl(), request, signRequest);
         if (answer.status < 500 || tries === this.#urls.length - 1) return answer;
         last = null;
       } catch (error) {
@@ -225,19 +259,22 @@ class Link implements HostControlLink {
     throw last;
   }
 
-  async #sendTo(base: string, request: WireRequest): Promise<WireAnswer> {
+  async #sendTo(
+    base: string,
+    request: WireRequest,
+    signRequest: HostIdentity['signRequest'],
+  ): Promise<WireAnswer> {
     const url = `${base}${request.path}`;
     if (request.method !== 'GET' && request.method !== 'POST')
       throw new Error(`the agent never sends ${request.method}`);
     const body = request.body instanceof Uint8Array ? request.body : null;
-    const signed =
-      request.path === '/agent/v1/token'
-        ? this.#options.identity.signRequest(
-            { method: request.method, url, headers: request.headers },
-            body ?? new Uint8Array(),
-            Math.floor(this.#options.clock.wallMs() / SECOND_MS),
-          )
-        : {};
+    const signed = signedPaths.has(request.path)
+      ? signRequest(
+          { method: request.method, url, headers: request.headers },
+          body ?? new Uint8Array(),
+          Math.floor(this.#options.clock.wallMs() / SECOND_MS),
+        )
+      : {};
     const answer = await this.#transport.exchange({
       method: request.method,
       url,

@@ -8,6 +8,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import nacl from 'tweetnacl';
 import * as v from 'valibot';
+import { canonicalDocument } from '#/bundle/canonical.ts';
 import { openEnvelope, signEnvelope } from '#/bundle/dsse.ts';
 import { bytesOfHex, hexOf, publicKeyOf, sha256, signerOf, type Signer } from '#/bundle/keys.ts';
 import { parseStrictJson } from '#/bundle/strict-json.ts';
@@ -15,6 +16,8 @@ import {
   HOST_STATEMENT_PAYLOAD_TYPE,
   hostStatement,
   type HostStatement,
+  KEY_CHANGE_PAYLOAD_TYPE,
+  type KeyChange,
   signedTime,
   TIME_PAYLOAD_TYPE,
 } from '#/protocol/agent-plane.ts';
@@ -43,8 +46,24 @@ export interface HostIdentity extends Identity {
   ): Readonly<Record<string, string>>;
   /** The time that control signed for this host and this nonce. E_NONCE for the answer to another question (D07), E_SIGS. */
   openTime(time: Envelope, nonce: string): number;
+  /** When the keys of now were made. */
+  readonly keysMadeAtMs: number;
+  /** Keys of a rotation that was begun and not finished. */
+  nextKeys(): Promise<HostKeys | null>;
+  /** Makes new keys, durably, and what control needs to take them for the old ones. The old ones are in use until `finish`. */
+  beginRotation(nowMs: number): Promise<KeyRotation>;
   /** Keeps a newer statement: the host was moved to another group. Durable on return; counts from the next start. */
   keepStatement(statement: Envelope): Promise<void>;
+}
+
+/** New keys on their way. */
+export interface KeyRotation {
+  /** Signed by the old and by the new key. */
+  readonly change: Envelope;
+  /** Headers of a request by the new key: to find out whether control has taken it. */
+  signRequest: HostIdentity['signRequest'];
+  /** Control has taken them. Durable on return. E_FORKED when its statement names another key. */
+  finish(statement: Envelope): Promise<void>;
 }
 
 const keysSchema = v.object({
@@ -88,6 +107,8 @@ const TIME_MAX_BYTES = 4096;
 /** The files of an identity. */
 export interface IdentityStore {
   readonly keys: StateFile<HostKeys>;
+  /** Keys that are to take the place of `keys`. */
+  readonly nextKeys: StateFile<HostKeys>;
   readonly host: StateFile<HostRecord>;
   readRoot(): Promise<Uint8Array | null>;
   writeRoot(bytes: Uint8Array): Promise<void>;
@@ -101,9 +122,11 @@ export function identityStore(files: FilePort, stateDirectory: string): Identity
   const directory = join(stateDirectory, 'identity');
   const rootPath = join(directory, 'root.json');
   const keys = stateFile(files, join(directory, 'keys'), keysFormat);
+  const nextKeys = stateFile(files, join(directory, 'next-keys'), keysFormat);
   const host = stateFile(files, join(directory, 'host'), hostFormat);
   return {
     keys,
+    nextKeys,
     host,
     readRoot: () => readFile(files, rootPath, ROOT_MAX_BYTES),
     writeRoot: (bytes) => replaceFile(files, rootPath, bytes),
@@ -112,6 +135,7 @@ export function identityStore(files: FilePort, stateDirectory: string): Identity
       // The record goes first: keys without a record are no identity.
       await host.remove();
       await keys.remove();
+      await nextKeys.remove();
       await removeFile(files, rootPath);
     },
   };
@@ -188,40 +212,81 @@ function identityOf(
   rootBytes: Uint8Array,
   random: Random,
 ): HostIdentity {
-  const { signer } = publicKeysOf(keys);
+  let now = { record, keys, ...publicKeysOf(keys) };
+  const signed = (by: Signer, message: SignedMessage, body: Uint8Array, nowS: number) =>
+    signRequest(
+      message,
+      createHash('sha256').update(body).digest(),
+      { keyId: by.key.keyId, sign: by.sign },
+      { nowS, nonce: random.hex(16) },
+    );
+  const keep = async (statement: Envelope): Promise<void> => {
+    const own = openStatement(now.record.statement, record.enrolmentKey);
+    const newer = openStatement(statement, record.enrolmentKey);
+    if (newer.host !== record.host || newer.signKey !== now.signKey)
+      throw new Problem(
+        'E_FORKED',
+        `control sent the statement of ${newer.host} to ${record.host}`,
+      );
+    if (newer.seq < own.seq) {
+      throw new Problem('E_ROLLBACK', `host statement ${newer.seq} is older than ${own.seq}`, {
+        host: record.host,
+      });
+    }
+    const { group, class: hostClass } = newer;
+    const next = { ...now.record, group, class: hostClass, statement };
+    await store.host.write(next);
+    now = { ...now, record: next };
+  };
   return {
     host: record.host,
     group: record.group,
     class: record.class,
-    keyId: signer.key.keyId,
     controlUrls: record.controlUrls,
     caPem: record.caPem,
     rootBytes,
-    statement: record.statement,
-    sign: (payloadType, payload) => signEnvelope(payloadType, payload, [signer]),
-    signRequest: (message, body, nowS) =>
-      signRequest(
-        message,
-        createHash('sha256').update(body).digest(),
-        { keyId: signer.key.keyId, sign: signer.sign },
-        { nowS, nonce: random.hex(16) },
-      ),
+    get keyId() {
+      return now.signer.key.keyId;
+    },
+    get keysMadeAtMs() {
+      return now.keys.createdAtMs;
+    },
+    get statement() {
+      return now.record.statement;
+    },
+    sign: (payloadType, payload) => signEnvelope(payloadType, payload, [now.signer]),
+    signRequest: (message, body, nowS) => signed(now.signer, message, body, nowS),
     openTime: (time, nonce) => openTime(time, record, nonce),
-    async keepStatement(statement) {
-      const own = openStatement(record.statement, record.enrolmentKey);
-      const newer = openStatement(statement, record.enrolmentKey);
-      if (newer.host !== record.host || newer.signKey !== own.signKey)
-        throw new Problem(
-          'E_FORKED',
-          `control sent the statement of ${newer.host} to ${record.host}`,
-        );
-      if (newer.seq < own.seq) {
-        throw new Problem('E_ROLLBACK', `host statement ${newer.seq} is older than ${own.seq}`, {
-          host: record.host,
-        });
-      }
-      const { group, class: hostClass } = newer;
-      await store.host.write({ ...record, group, class: hostClass, statement });
+    keepStatement: keep,
+    nextKeys: () => store.nextKeys.read(),
+    async beginRotation(nowMs) {
+      // One that was cut off goes on with the keys that control may have heard of.
+      const next = (await store.nextKeys.read()) ?? makeKeys(random, now.keys.machine, nowMs);
+      await store.nextKeys.write(next);
+      const { signer, signKey, sealKey } = publicKeysOf(next);
+      const change: KeyChange = {
+        schema: 'switchback.key-change/1',
+        host: record.host,
+        oldKeyId: now.signer.key.keyId,
+        signKey,
+        sealKey,
+      };
+      return {
+        change: signEnvelope(KEY_CHANGE_PAYLOAD_TYPE, canonicalDocument(change), [
+          now.signer,
+          signer,
+        ]),
+        signRequest: (message, body, nowS) => signed(signer, message, body, nowS),
+        async finish(statement) {
+          const { signKey: stated } = openStatement(statement, record.enrolmentKey);
+          if (stated !== signKey)
+            throw new Problem('E_FORKED', 'control vouched for another key than the new one');
+          await store.keys.write(next);
+          now = { ...now, keys: next, ...publicKeysOf(next) };
+          await keep(statement);
+          await store.nextKeys.remove();
+        },
+      };
     },
   };
 }

@@ -234,6 +234,13 @@ export const settingsSchema = v.strictObject({
       ),
       3_600_000,
     ),
+    keyMaxAgeMs: v.optional(
+      v.pipe(
+        whole(60_000, 3650 * DAY_MS),
+        v.description('The keys of the host are replaced when they are older than this.'),
+      ),
+      90 * DAY_MS,
+    ),
   }),
   poll: v.strictObject({
     intervalMs: v.optional(

@@ -1,6 +1,9 @@
 /** What operators do to one host. */
 import { type Host, openAttempt } from '#/control/core/model.ts';
+import { bytesOfHex, publicKeyOf } from '#/bundle/keys.ts';
 import { versionOf } from '#/control/core/desired.ts';
+import type { KeyChange } from '#/protocol/agent-plane.ts';
+import { Problem } from '#/protocol/errors.ts';
 import type { HostActionRequest } from '#/protocol/host.ts';
 import type { GroupName, HostId } from '#/protocol/ids.ts';
 import type { Labels } from '#/protocol/selector.ts';
@@ -36,6 +39,36 @@ export function labelHost(desk: Desk, id: HostId, labels: Labels, actor: string)
     await draft.putHost(host);
     await draft.audit(actor, 'labels', `host/${id}`, { labels });
     return host;
+  });
+}
+
+/** New keys for a host; the change was verified to be signed by the old and by the new key. The old key is nobody's from here on. */
+export function rotateHostKey(desk: Desk, change: KeyChange): Promise<Host> {
+  return desk.engine.change(async (draft) => {
+    const host = draft.host(change.host);
+    const { keyId } = publicKeyOf(bytesOfHex(change.signKey, 32) ?? new Uint8Array());
+    if ([...desk.engine.fleet.hosts.values()].some((other) => other.keyId === keyId))
+      throw new Problem('E_CONFLICT', `key ${keyId} is that of a host already`);
+    const { signKey, sealKey } = change;
+    const statement = signStatement(desk.enrolment, {
+      schema: 'switchback.host-statement/1',
+      host: host.id,
+      group: host.group,
+      class: host.class,
+      arch: host.arch === 'arm64' ? 'arm64' : 'amd64',
+      signKey,
+      sealKey,
+      seq: statementSeq(host) + 1,
+      issuedAtMs: draft.now,
+    });
+    const next = { ...host, keyId, signKey, sealKey, statement };
+    await draft.putHost(next);
+    await draft.audit(`host/${host.id}`, 'host.rotate-key', `host/${host.id}`, {
+      from: host.keyId,
+      keyId,
+      sealKey,
+    });
+    return next;
   });
 }
 

@@ -6,19 +6,24 @@ import { parseStrictJson } from '#/bundle/strict-json.ts';
 import { parseTilePath } from '#/bundle/log/tiles.ts';
 import type { Host } from '#/control/core/model.ts';
 import { enrol } from '#/control/engine/enrol.ts';
+import { rotateHostKey } from '#/control/engine/hosts.ts';
 import { signTime } from '#/control/engine/statements.ts';
 import { receiveReport } from '#/control/engine/reports.ts';
+import { KEY_CHANGE_PAYLOAD_TYPE, type KeyChange, keyChange } from '#/protocol/agent-plane.ts';
 import { type Envelope, REPORT_PAYLOAD_TYPE, reportDocument } from '#/protocol/documents.ts';
 import { isProblem, must, Problem } from '#/protocol/errors.ts';
+import type { PresentedSignature } from '#/protocol/http-signature.ts';
+import type { HostId } from '#/protocol/ids.ts';
 import { sendArtifact } from './artifacts.ts';
 import { checked } from './body.ts';
 import { BEARER_TTL_SECONDS, presented, requireFresh, requireSignature } from './credentials.ts';
-import type { Handlers } from './handler.ts';
+import type { Handlers, Services } from './handler.ts';
 import { answerPoll, FORKED_RETRY_SECONDS, forked, pollAfter, sceneFor } from './poll.ts';
 
 type AgentRoute =
   | 'enroll'
   | 'token'
+  | 'rotate'
   | 'desired'
   | 'report'
   | 'trustMetadata'
@@ -27,12 +32,59 @@ type AgentRoute =
   | 'artifact';
 
 const REPORT_MAX_BYTES = 1024 * 1024;
+const KEY_CHANGE_MAX_BYTES = 4096;
 
 function verifiedReport(host: Host, envelope: Envelope): { payload: Uint8Array; digest: string } {
   const key = publicKeyOf(bytesOfHex(host.signKey, 32) ?? new Uint8Array());
   const trust = { keys: [key], threshold: 1, payloadType: REPORT_PAYLOAD_TYPE, verify: verifyFast };
   const payload = openEnvelope(envelope, trust);
   return { payload, digest: sha256(payload) };
+}
+
+/** Who signed the request: exactly the host that it names, with its key of now (E02-E04). */
+function speaker(
+  services: Services,
+  request: Request,
+  bytes: Uint8Array,
+  id: HostId,
+): { readonly host: Host; readonly signature: PresentedSignature } {
+  const { hosts } = services.desk.engine.fleet;
+  const host = hosts.get(id);
+  const signature = presented(request, bytes, services.publicUrl);
+  if (signature.keyId !== host?.keyId) {
+    const other = [...hosts.values()].find((each) => each.keyId === signature.keyId);
+    // A key that nobody has is not told apart from a host that does not exist.
+    if (other === undefined)
+      throw new Problem('E_UNAUTHENTICATED', 'the key belongs to no host of this control', {
+        retryAfterSeconds: FORKED_RETRY_SECONDS,
+      });
+    requireSignature(signature, bytesOfHex(other.signKey, 32) ?? new Uint8Array());
+    throw new Problem('E_FORBIDDEN', `the key of ${other.id} cannot speak for ${id}`);
+  }
+  requireSignature(signature, bytesOfHex(host.signKey, 32) ?? new Uint8Array());
+  return { host, signature };
+}
+
+/** The change of keys, signed by the old and by the new key (E15). @throws E_SIGS, E_SCHEMA, E_FORBIDDEN */
+function verifiedChange(host: Host, envelope: Envelope): KeyChange {
+  const payload = Buffer.from(envelope.payload, 'base64');
+  const claimed = checked(
+    'key change',
+    keyChange,
+    parseStrictJson(payload, { maxBytes: KEY_CHANGE_MAX_BYTES }),
+  );
+  const keys = [host.signKey, claimed.signKey].map((hex) =>
+    publicKeyOf(bytesOfHex(hex, 32) ?? new Uint8Array()),
+  );
+  openEnvelope(envelope, {
+    keys,
+    threshold: 2,
+    payloadType: KEY_CHANGE_PAYLOAD_TYPE,
+    verify: verifyFast,
+  });
+  if (claimed.host !== host.id || claimed.oldKeyId !== host.keyId)
+    throw new Problem('E_FORBIDDEN', `the change is of ${claimed.host}, asked for ${host.id}`);
+  return claimed;
 }
 
 function fileAnswer(
@@ -83,30 +135,7 @@ export const agentHandlers: Handlers<AgentRoute> = {
   },
 
   token({ services, request, body, bytes, nowMs }) {
-    const host = services.desk.engine.fleet.hosts.get(body.host);
-    const signature = presented(request, bytes, services.publicUrl);
-    // A key that nobody has is not told apart from a host that does not exist.
-    if (host === undefined) {
-      const isKnown = [...services.desk.engine.fleet.hosts.values()].some(
-        (h) => h.keyId === signature.keyId,
-      );
-      throw new Problem(
-        isKnown ? 'E_FORBIDDEN' : 'E_UNAUTHENTICATED',
-        'the key belongs to no host of this control',
-        {
-          retryAfterSeconds: FORKED_RETRY_SECONDS,
-        },
-      );
-    }
-    if (signature.keyId !== host.keyId) {
-      const other = [...services.desk.engine.fleet.hosts.values()].find(
-        (h) => h.keyId === signature.keyId,
-      );
-      if (other === undefined) throw new Problem('E_UNAUTHENTICATED', 'the key is unknown');
-      requireSignature(signature, bytesOfHex(other.signKey, 32) ?? new Uint8Array());
-      throw new Problem('E_FORBIDDEN', `the key of ${other.id} cannot speak for ${host.id}`);
-    }
-    requireSignature(signature, bytesOfHex(host.signKey, 32) ?? new Uint8Array());
+    const { host, signature } = speaker(services, request, bytes, body.host);
     const time = (): { time?: Envelope } =>
       body.nonce === undefined
         ? {}
@@ -123,6 +152,15 @@ export const agentHandlers: Handlers<AgentRoute> = {
         ...time(),
       },
     };
+  },
+
+  async rotate({ services, request, body, bytes, nowMs }) {
+    const { host, signature } = speaker(services, request, bytes, body.host);
+    requireFresh(services, signature, undefined, nowMs, () => ({}));
+    services.hostLimit.use(host.id, nowMs);
+    if (host.quarantine !== null) throw forked(host);
+    const next = await rotateHostKey(services.desk, verifiedChange(host, body.change));
+    return { ok: { statement: JSON.parse(next.statement) as Envelope } };
   },
 
   desired: ({ services, request, host, nowMs }) => {
