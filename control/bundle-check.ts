@@ -1,4 +1,5 @@
 /** Verification of an uploaded bundle, as the CLI does it too. Signatures are checked at admission, against the policy. */
+import { decodeEnvelope } from '#/bundle/dsse.ts';
 import { openBundle } from '#/control/cli/bundle/read.ts';
 import { verifyBundle } from '#/control/cli/bundle/verify.ts';
 import type { VerifyBundle } from './http/handler.ts';
@@ -8,5 +9,6 @@ export const checkBundle: VerifyBundle = async (path) => {
   const { artifactId } = await verifyBundle(path, null);
   await using bundle = await openBundle(path, null);
   const { manifestBytes, envelope, fileBytes } = bundle;
-  return { artifactId, manifestBytes, envelope, fileBytes };
+  const attestations = bundle.attestations.map((line) => decodeEnvelope(Buffer.from(line)));
+  return { artifactId, manifestBytes, envelope, fileBytes, attestations };
 };

@@ -1,5 +1,5 @@
 /**
- * The data directory: `control.db`, `artifacts/`, `keys/` (trust.json, enrolment.json, bearer.json, log.json; 0600), `admin.token`.
+ * The data directory: `control.db`, `artifacts/`, `keys/` (trust.json, enrolment.json, bearer.json, log.json, gate.json; 0600), `admin.token`.
  * Made by `init`, opened by `serve`. docs/specs/protocol.md, section 5.
  */
 import { randomBytes } from 'node:crypto';
@@ -27,6 +27,8 @@ export interface DataDir {
   readonly enrolment: Signer;
   /** Signs checkpoints of the audit log; null in a directory that was made before there was one. */
   readonly logKey: Signer | null;
+  /** Signs verdicts of the policy gates; null as above. */
+  readonly gateKey: Signer | null;
   /** Key of the bearers that hosts hold. */
   readonly bearerKey: Uint8Array;
 }
@@ -45,13 +47,15 @@ export const rootKeyPath = (dataDir: string): string => join(keysDir(dataDir), '
 
 const logKeyPath = (dataDir: string): string => join(keysDir(dataDir), 'log.json');
 
-/** The key of the audit log, or null when the directory has none. */
-async function readLogKey(path: string): Promise<Signer | null> {
-  const has = await stat(logKeyPath(path)).then(
+const gateKeyPath = (dataDir: string): string => join(keysDir(dataDir), 'gate.json');
+
+/** A key that directories did not always have. */
+async function readOptionalKey(path: string): Promise<Signer | null> {
+  const has = await stat(path).then(
     () => true,
     () => false,
   );
-  return has ? signerOf(await readSecret(logKeyPath(path))) : null;
+  return has ? signerOf(await readSecret(path)) : null;
 }
 
 /** Creates a file that only its owner reads; durable on return. False when it exists already. */
@@ -122,6 +126,7 @@ export async function initDataDir(path: string): Promise<void> {
   await ensureSecret(join(keysDir(path), 'enrolment.json'));
   await ensureSecret(join(keysDir(path), 'bearer.json'));
   await ensureSecret(logKeyPath(path));
+  await ensureSecret(gateKeyPath(path));
 }
 
 /** The log that pins must be in: its name has the id of its key, and the number of its beginning. */
@@ -170,7 +175,8 @@ export async function openDataDir(path: string): Promise<DataDir> {
     database: databasePath(path),
     trustKeys: await readKeyFile(trustKeyPath(path)),
     enrolment: signerOf(await readSecret(join(keysDir(path), 'enrolment.json'))),
-    logKey: await readLogKey(path),
+    logKey: await readOptionalKey(logKeyPath(path)),
+    gateKey: await readOptionalKey(gateKeyPath(path)),
     bearerKey: await readSecret(join(keysDir(path), 'bearer.json')),
   };
 }

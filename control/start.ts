@@ -30,6 +30,7 @@ import type { Services, VerifyBundle } from './http/handler.ts';
 import { tryQuietPoll } from './http/poll.ts';
 import { sweepUploads } from './http/release-handlers.ts';
 import { createApp } from './http/server.ts';
+import { createStrays } from './http/strays.ts';
 import { refreshTrust, startClockwork } from './jobs/clockwork.ts';
 import { openSqliteStore } from './store/sqlite.ts';
 
@@ -102,6 +103,7 @@ export async function initControl(
       keys: dir.trustKeys,
       enrolment: dir.enrolment,
       logKey: dir.logKey,
+      gateKey: dir.gateKey,
       random: randomBytes,
     };
     const order = { name: 'admin', role: 'admin' as const, ttlSeconds: null };
@@ -178,6 +180,7 @@ async function servicesOf(options: ControlOptions, stopping: AbortSignal): Promi
     keys: dir.trustKeys,
     enrolment: dir.enrolment,
     logKey: dir.logKey,
+    gateKey: dir.gateKey,
     random: randomBytes,
   };
   return {
@@ -187,6 +190,7 @@ async function servicesOf(options: ControlOptions, stopping: AbortSignal): Promi
     gauge: createGauge(engine, options.maxInFlight),
     bearers: createBearers(dir.bearerKey),
     nonces: createNonces(),
+    strays: createStrays(),
     hub,
     hostLimit: createRateLimit(options.maxHostRequests ?? 200, 10_000),
     enrolLimit: createRateLimit(20, 60_000),

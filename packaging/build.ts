@@ -21,7 +21,10 @@ const programs = [
       'install-worker': 'agent/install/worker.ts',
     },
   },
-  { name: 'control', entries: { control: 'control/main.ts' } },
+  {
+    name: 'control',
+    entries: { control: 'control/main.ts', 'gate-worker': 'control/policy/gate-worker.ts' },
+  },
   {
     name: 'cli',
     entries: {

@@ -43,6 +43,8 @@ export const desiredDocument = v.strictObject({
   ),
   /** Seconds since 1970 after which the pin no longer causes a switch. */
   expiresAt: v.optional(seconds),
+  /** Verdicts of the policy gates about what may be offered; asked for where the policy has gates. */
+  verdicts: v.optional(v.pipe(v.array(v.lazy(() => envelope)), v.maxLength(4))),
   /** That the audit log has this pin (C2SP tlog-proof); asked for when the policy names a log. */
   logProof: v.optional(v.pipe(v.string(), v.maxLength(128 * 1024))),
 });

@@ -21,6 +21,11 @@ export const referenceRequest = v.strictObject({
 });
 export type ReferenceRequest = v.InferOutput<typeof referenceRequest>;
 
+/** Statements in DSSE envelopes. */
+export const attestRequest = v.strictObject({
+  statements: v.pipe(v.array(envelope), v.minLength(1), v.maxLength(64)),
+});
+
 export const releaseView = v.strictObject({
   artifactId,
   name,

@@ -1,8 +1,8 @@
 /**
- * From a fresh trusted set to a verified artifact: steps 3 to 6 of the verification order (docs/specs/trust.md, section 9).
+ * From a fresh trusted set to a verified artifact: steps 3 to 7 of the verification order (docs/specs/trust.md, section 9).
  * State moves only forward; what moved is returned even when the answer is that there is nothing to do.
  */
-import { type DesiredDocument, desiredDocument } from '#/protocol/documents.ts';
+import { type ArtifactRef, type DesiredDocument, desiredDocument } from '#/protocol/documents.ts';
 import { Problem } from '#/protocol/errors.ts';
 import type { ArtifactId } from '#/protocol/ids.ts';
 import { checkCompatibility } from '../compatibility.ts';
@@ -12,8 +12,9 @@ import {
   MANIFEST_PAYLOAD_TYPE,
   openEnvelope,
 } from '../dsse.ts';
-import { keyIdOf, sha256 } from '../keys.ts';
+import { bytesOfHex, keyIdOf, publicKeyOf, sha256 } from '../keys.ts';
 import { MANIFEST_MAX_BYTES, type Manifest, manifestSchema } from '../manifest.ts';
+import { requireVerdict } from '../vsa.ts';
 import type { Session } from './client.ts';
 import {
   BUILDERS_PATH,
@@ -35,6 +36,7 @@ import {
   revokedDocument,
 } from './documents.ts';
 import { type Documents, documentOf, fetchTarget, findIn, findOptional } from './find.ts';
+import { coversGroup, GATES_PATH, gatesDocument } from './gates.ts';
 import { type LogMemory, readLogPolicy, requireLogged } from './logged.ts';
 import type { TrustedSet } from './trusted-set.ts';
 import { openWaveAt } from './waves.ts';
@@ -187,7 +189,10 @@ export function pinHindrance(
   return now < opensAt ? `the wave of this host opens at ${opensAt}` : null;
 }
 
-/** Steps 5 and 6: the image target of exactly the class's role, and its manifest by the trusted builders. */
+/**
+ * Steps 5 to 7: the image target of exactly the class's role, its manifest by the trusted builders, and the verdict of the gates
+ * where the policy has some.
+ */
 export async function readManifest(
   pin: Pin,
   session: Session,
@@ -254,7 +259,39 @@ export async function readManifest(
     );
   }
   checkCompatibility(manifest, { ...host, runningRelease: null });
-  return { ...verified, set: builders.set };
+  const gated = await requireGates(builders.set, session, documents, desired, ref, memory);
+  return { ...verified, set: gated };
+}
+
+/**
+ * Step 7: where the policy has gates for the group, the pin carries a verdict about what is offered. What ran before is judged by
+ * the rules of its time: going back is never held up by newer ones.
+ */
+async function requireGates(
+  set: TrustedSet,
+  session: Session,
+  documents: Documents,
+  desired: DesiredDocument,
+  ref: ArtifactRef,
+  memory: TrustMemory,
+): Promise<TrustedSet> {
+  const found = await findOptional(set, GATES_PATH, POLICY_ROLE, session);
+  if (found === null) return set;
+  const bytes = await documentOf(found, session, documents);
+  const gates = readDocument(GATES_PATH, gatesDocument, bytes);
+  if (!coversGroup(gates.groups, desired.group)) return found.set;
+  const isPinned = ref.artifactId === desired.artifact.artifactId;
+  requireVerdict(desired.verdicts ?? [], {
+    artifactId: ref.artifactId,
+    class: ref.class,
+    group: desired.group,
+    keys: gates.keys
+      .map((hex) => publicKeyOf(bytesOfHex(hex, 32) ?? new Uint8Array()))
+      .filter((key) => !memory.revokedKeyIds.includes(key.keyId)),
+    verifierId: gates.verifierId,
+    policyDigest: isPinned ? sha256(bytes) : null,
+  });
+  return found.set;
 }
 
 /** The manifest of bytes whose digest is the artifact id. @throws Problem E_ARTIFACT, E_SCHEMA */

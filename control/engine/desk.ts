@@ -15,6 +15,8 @@ export interface Desk {
   readonly enrolment: Signer;
   /** Signs checkpoints of the audit log; null: control holds no such key. */
   readonly logKey: Signer | null;
+  /** Signs verdicts of the policy gates; null: control holds no such key. */
+  readonly gateKey: Signer | null;
   /** Fresh random bytes. */
   readonly random: (bytes: number) => Uint8Array;
 }

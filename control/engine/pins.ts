@@ -9,6 +9,7 @@ import type { GroupName, HostId } from '#/protocol/ids.ts';
 import type { PinRequest } from '#/protocol/pin.ts';
 import { type Desk, refOf, repositoryOf } from './desk.ts';
 import type { Draft } from './draft.ts';
+import { gated, loggingDenials, requirePassed } from './gates.ts';
 import { keepPinEntry, stapled } from './log.ts';
 import { endRollout, startRollout } from './rollouts.ts';
 
@@ -108,18 +109,20 @@ export function pinGroup(
   request: PinRequest,
   actor: string,
 ): Promise<{ pin: Pin; rollout: Rollout }> {
-  return desk.engine.change(async (draft) => {
+  const change = async (draft: Draft): Promise<{ pin: Pin; rollout: Rollout }> => {
     const group = draft.group(name);
     const release = pinnable(draft, request, draft.now);
     refuseOtherClass(draft, group, release);
     const pin = newPin(draft, group, null, request, actor);
     const previous = group.current === null ? null : draft.release(group.current);
-    const document = documentOf(pin, release, request, previous);
+    const plain = documentOf(pin, release, request, previous);
+    const document = await gated(desk, draft, plain, release, actor);
     const entry = await record(draft, pin, release, document);
     const logged = await stapled(desk, draft, document, entry);
     await draft.publish(setDesired(repositoryOf(desk, draft), logged));
     return { pin, rollout: await keepGroupPin(desk, draft, group, pin) };
-  });
+  };
+  return loggingDenials(desk, actor, `group/${name}`, () => desk.engine.change(change));
 }
 
 async function keepGroupPin(desk: Desk, draft: Draft, group: Group, pin: Pin): Promise<Rollout> {
@@ -131,7 +134,7 @@ async function keepGroupPin(desk: Desk, draft: Draft, group: Group, pin: Pin): P
 
 /**
  * The pin that operators signed elsewhere, inside the change that publishes it.
- * @throws Problem E_CONFLICT (its seq does not grow), E_NOT_FOUND, E_CLASS, E_REVOKED, E_PIN (it is another host's)
+ * @throws Problem E_CONFLICT (its seq does not grow), E_NOT_FOUND, E_CLASS, E_REVOKED, E_PIN (it is another host's), E_VSA
  */
 export async function adoptPin(
   desk: Desk,
@@ -153,6 +156,7 @@ export async function adoptPin(
   };
   const release = pinnable(draft, request, draft.now);
   const id = document.host ?? null;
+  requirePassed(desk, draft, document);
   const pin = { ...newPin(draft, group, id, request, actor), seq: document.seq };
   if (id === null) {
     refuseOtherClass(draft, group, release);
@@ -181,20 +185,22 @@ export function unpinGroup(desk: Desk, name: GroupName, actor: string): Promise<
 
 /** Pins one host; this goes before the pin of its group, and starts no rollout. */
 export function pinHost(desk: Desk, id: HostId, request: PinRequest, actor: string): Promise<Pin> {
-  return desk.engine.change(async (draft) => {
+  const change = async (draft: Draft): Promise<Pin> => {
     const host = draft.host(id);
     const group = draft.group(host.group);
     const release = pinnable(draft, request, draft.now);
     const pin = newPin(draft, group, id, request, actor);
     const previous =
       host.running === null ? null : (draft.fleet.releases.get(host.running) ?? null);
-    const document = documentOf(pin, release, request, previous);
+    const plain = documentOf(pin, release, request, previous);
+    const document = await gated(desk, draft, plain, release, actor);
     const entry = await record(draft, pin, release, document);
     const logged = await stapled(desk, draft, document, entry);
     await draft.publish(setHostDesired(repositoryOf(desk, draft), logged));
     await keepHostPin(draft, group, host, pin, release);
     return pin;
-  });
+  };
+  return loggingDenials(desk, actor, `host/${id}`, () => desk.engine.change(change));
 }
 
 async function keepHostPin(

@@ -6,6 +6,7 @@ import { Problem } from '#/protocol/errors.ts';
 import type { ArtifactId } from '#/protocol/ids.ts';
 import { type Desk, repositoryOf } from './desk.ts';
 import type { Draft } from './draft.ts';
+import { keepBundled } from './gates.ts';
 
 export interface Admission {
   readonly manifestBytes: Uint8Array;
@@ -13,6 +14,8 @@ export interface Admission {
   readonly sources: readonly string[];
   /** Size of the file that control holds, or null. */
   readonly bundleBytes: number | null;
+  /** Statements that came with it. */
+  readonly attestations?: readonly Envelope[];
 }
 
 /**
@@ -56,6 +59,7 @@ export function admitRelease(desk: Desk, admission: Admission, actor: string): P
         signers: [...release.signers],
         sources: [...sources],
       });
+    await keepBundled(desk, draft, release, admission.attestations ?? [], actor);
     return release;
   });
 }

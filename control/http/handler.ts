@@ -16,6 +16,7 @@ import type {
 import type { Bearers, Nonces } from './credentials.ts';
 import type { EventHub } from './events.ts';
 import type { Gauge, RateLimit } from './gauge.ts';
+import type { Strays } from './strays.ts';
 
 export interface Services {
   readonly desk: Desk;
@@ -24,6 +25,7 @@ export interface Services {
   readonly gauge: Gauge;
   readonly bearers: Bearers;
   readonly nonces: Nonces;
+  readonly strays: Strays;
   readonly hub: EventHub;
   readonly hostLimit: RateLimit;
   readonly enrolLimit: RateLimit;
@@ -44,6 +46,8 @@ export type VerifyBundle = (path: string) => Promise<{
   readonly manifestBytes: Uint8Array;
   readonly envelope: import('#/protocol/documents.ts').Envelope;
   readonly fileBytes: number;
+  /** Statements in it; that they speak of it is checked, not who made them. */
+  readonly attestations: readonly import('#/protocol/documents.ts').Envelope[];
 }>;
 
 export interface Input<N extends RouteName> {

@@ -28,6 +28,7 @@ import type { GroupName, HostId, RolloutId } from '#/protocol/ids.ts';
 import type { JoinTokenView } from '#/protocol/operator-plane.ts';
 import type { RolloutView } from '#/protocol/rollout.ts';
 import { parseSelector, selects } from '#/protocol/selector.ts';
+import { askGates } from '#/control/engine/gates.ts';
 import type { Handlers, Services } from './handler.ts';
 
 type HostRoute =
@@ -50,6 +51,7 @@ type GroupRoute =
   | 'groupPut'
   | 'groupDelete'
   | 'groupPin'
+  | 'groupVerdict'
   | 'groupUnpin'
   | 'halt'
   | 'halts'
@@ -260,6 +262,9 @@ export const groupHandlers: Handlers<GroupRoute> = {
   async groupDelete({ services, params, actor }) {
     await deleteGroup(services.desk, params.group, actor);
     return gone;
+  },
+  async groupVerdict({ services, params, body, actor }) {
+    return { ok: { verdicts: [...(await askGates(services.desk, params.group, body, actor))] } };
   },
   async groupPin({ services, params, body, actor, nowMs }) {
     const { pin, rollout } = await pinGroup(services.desk, params.group, body, actor);

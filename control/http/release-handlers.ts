@@ -4,6 +4,7 @@ import { mkdir, open, readdir, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
+import { attestRelease } from '#/control/engine/gates.ts';
 import { admitRelease, revokeRelease } from '#/control/engine/releases.ts';
 import { releaseView } from '#/control/engine/views.ts';
 import { Problem } from '#/protocol/errors.ts';
@@ -15,6 +16,7 @@ type ReleaseRoute =
   | 'releaseShow'
   | 'releaseImport'
   | 'releaseReference'
+  | 'releaseAttest'
   | 'releaseRevoke';
 
 const PART = '.part';
@@ -97,6 +99,7 @@ export const releaseHandlers: Handlers<ReleaseRoute> = {
         envelope: bundle.envelope,
         sources: [source],
         bundleBytes: bundle.fileBytes,
+        attestations: bundle.attestations,
       };
       const release = await admitRelease(services.desk, admission, actor);
       return { ok: releaseView(services.desk.engine.fleet, release) };
@@ -112,6 +115,10 @@ export const releaseHandlers: Handlers<ReleaseRoute> = {
       bundleBytes: null,
     };
     const release = await admitRelease(services.desk, admission, actor);
+    return { ok: releaseView(services.desk.engine.fleet, release) };
+  },
+  async releaseAttest({ services, params, body, actor }) {
+    const release = await attestRelease(services.desk, params.artifact, body.statements, actor);
     return { ok: releaseView(services.desk.engine.fleet, release) };
   },
   async releaseRevoke({ services, params, body, actor }) {

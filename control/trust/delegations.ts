@@ -1,6 +1,6 @@
 /** Roles of the repository: its creation, groups, classes, and who signs for them. docs/specs/trust.md, section 8. */
 import { canonicalDocument } from '#/bundle/canonical.ts';
-import { hexOf, type PublicKey, tufKeyOf } from '#/bundle/keys.ts';
+import { bytesOfHex, hexOf, type PublicKey, publicKeyOf, tufKeyOf } from '#/bundle/keys.ts';
 import {
   BUILDERS_PATH,
   type BuildersDocument,
@@ -176,6 +176,22 @@ export function addClass(
   by: RoleKeys = starterKeys(repository.keys, 'release'),
 ): readonly RepositoryFile[] {
   return addRole(repository, imageRole(imageClass), [`images/${imageClass}/*/*`], by);
+}
+
+/** Who may list statements about artifacts of the class: those who release it. */
+export function addAttestRole(
+  repository: Repository,
+  imageClass: string,
+): readonly RepositoryFile[] {
+  const { targets } = readCurrent(repository);
+  const { delegations } = targets;
+  const released = delegations?.roles.find((each) => each.name === imageRole(imageClass));
+  const keys = (released?.keyids ?? []).flatMap((keyId) => {
+    const bytes = bytesOfHex(delegations?.keys[keyId]?.keyval.public ?? '', 32);
+    return bytes === null ? [] : [publicKeyOf(bytes)];
+  });
+  const by = { keys, threshold: released?.threshold ?? 1 };
+  return addRole(repository, `attest-${imageClass}`, [`attest/${imageClass}/*/*`], by);
 }
 
 /** True when the keys at hand reach the threshold of the role. */

@@ -262,7 +262,8 @@ export function nextOrigin(origin: string): string {
   return match === null ? `${origin}/2` : `${match[1]}/${Number(match[2]) + 1}`;
 }
 
-function setPolicy(
+/** Signs a document of the policy role. @throws Problem E_SCHEMA and others of its shape */
+export function setPolicy(
   repository: Repository,
   path: string,
   bytes: Uint8Array,

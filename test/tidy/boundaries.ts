@@ -64,11 +64,16 @@ export const areas: readonly Area[] = [
   },
   { at: 'control/trust/', may: [...pure, 'control/trust/', 'node:', 'valibot', 'tweetnacl'] },
   {
+    at: 'control/policy/',
+    may: [...pure, 'control/policy/', 'node:', 'valibot', '@bufbuild/cel'],
+  },
+  {
     at: 'control/cli/',
     // `init` and `serve` make and start control in this process; nothing else of the server is seen from here.
     may: [
       ...pure,
       'control/cli/',
+      'control/policy/examples.ts',
       'control/trust/',
       'control/start.ts',
       'control/data-dir.ts',

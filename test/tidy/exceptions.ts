@@ -2,7 +2,6 @@
 
 /** Error codes of parts that are not built yet: they stand in the table because codes are public and never renamed. */
 export const reservedCodes: Readonly<Record<string, string>> = {
-  E_BUILDER: 'provenance of a foreign builder: judged by the policy gates of the trust part',
   E_WINDOW_CLOSED: 'the agent waits for its window by itself; an order by hand will say this',
 };
 
@@ -27,6 +26,7 @@ export const startedByName: Readonly<Record<string, string>> = {
   'agent/install/child.ts':
     'the child process that installs, started by agent/install/child-client.ts',
   'agent/install/worker.ts': 'the thread of agent/install/worker-pool.ts',
+  'control/policy/gate-worker.ts': 'the thread of control/policy/judge.ts',
   'control/cli/bundle/compress-worker.ts': 'the thread of control/cli/bundle/compress-pool.ts',
 };
 
