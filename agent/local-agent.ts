@@ -10,7 +10,7 @@ import type { Runner, Transition } from './runner.ts';
 
 export interface LocalAgentOptions {
   /** The runner, which is made after this: it gets `onTransition` from here. */
-  readonly runner: () => Pick<Runner, 'state' | 'command'>;
+  readonly runner: () => Pick<Runner, 'state' | 'isStarted' | 'command'>;
   readonly store: Pick<StateStore, 'history' | 'waitingReports'>;
   readonly clock: Clock;
   readonly windows: Windows;
@@ -36,6 +36,9 @@ export interface WiredLocalAgent extends LocalAgent {
 /** Events that are counted for the status; more are told as this many. */
 const WAITING_MAX = 1000;
 
+/** All that can be said before the machine has seen the disk. */
+const STARTING = 'The agent has just started and reads its disk.';
+
 type Follower = () => void;
 
 /** The local API; nothing is asked of the runner before the first request. */
@@ -59,10 +62,13 @@ class Local implements WiredLocalAgent {
   }
 
   async status(): Promise<StatusView> {
-    return statusView(this.#options.runner().state(), await this.#surroundings());
+    const view = statusView(this.#options.runner().state(), await this.#surroundings());
+    if (this.#options.runner().isStarted()) return view;
+    return { ...view, state: 'starting', step: null, why: STARTING };
   }
 
   async explain(): Promise<readonly string[]> {
+    if (!this.#options.runner().isStarted()) return [STARTING];
     return explainState(this.#options.runner().state(), await this.#surroundings());
   }
 

@@ -63,6 +63,8 @@ export interface Runner {
   run(signal: AbortSignal): Promise<void>;
   /** The state as it is now; `initialState()` before the first start. */
   state(): State;
+  /** Whether the machine has seen what is on the disk: before, its state says nothing, and it takes no orders. */
+  isStarted(): boolean;
   /** Hands an order of the operator to the machine; the failure says why it is not possible now. */
   command(command: Command): Failure | null;
   /** Tells the machine of something that happened outside (`rewound`). */
@@ -82,6 +84,7 @@ export function createRunner(options: RunnerOptions): Runner {
   return {
     run: (signal) => loop.run(signal),
     state: () => loop.state,
+    isStarted: () => loop.isStarted,
     command: (command) => loop.command(command),
     tell: (type) => loop.push({ type, now: loop.moment() }),
     storeFailed: (problem) =>
@@ -91,6 +94,7 @@ export function createRunner(options: RunnerOptions): Runner {
 
 class Loop {
   state: State = initialState();
+  isStarted = false;
   readonly #options: RunnerOptions;
   readonly #events: Event[] = [];
   readonly #operations: OperationEffect[] = [];
@@ -125,6 +129,7 @@ class Loop {
   }
 
   command(command: Command): Failure | null {
+    if (!this.isStarted) return asFailure(new Problem('E_BUSY', 'the agent reads its disk'));
     const refused = refusal(this.state, command);
     if (refused !== null) return refused;
     if (this.#isStopping || this.#events.length > MAX_QUEUED_EVENTS / 2) {
@@ -147,6 +152,7 @@ class Loop {
         const event = this.#events.shift();
         if (event === undefined) await this.#nextWakeUp();
         else await this.#handle(event);
+        if (event?.type === 'started') this.isStarted = true;
       }
     } finally {
       signal.removeEventListener('abort', stop);

@@ -83,11 +83,12 @@ export class TrustWorld {
   readonly files = new Map<string, Uint8Array>();
   readonly keys: StarterKeys;
   readonly requests: string[] = [];
-  nowMs = NOW_MS;
+  nowMs: number;
   /** The audit log, once `openLog` made one; pins are then logged and carry their proof. */
   log: { tree: MemoryTree; readonly signer: Signer; origin: string } | null = null;
 
-  constructor() {
+  constructor(nowMs = NOW_MS) {
+    this.nowMs = nowMs;
     let next = 100;
     this.keys = starterKeys(() => seedOf((next += 1)));
     this.publish(createRepository([...this.keys.root, ...this.keys.control], this.nowMs));

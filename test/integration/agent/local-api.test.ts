@@ -26,12 +26,13 @@ const open: LocalServer[] = [];
 let state: State = initialState();
 let commands: Command[] = [];
 let refusal: Failure | null = null;
+let isStarted = true;
 let local: WiredLocalAgent;
 
 beforeEach(async () => {
   base = await mkdtemp(join(tmpdir(), 'switchback-local-'));
   socket = join(base, 'run', 'agent.sock');
-  [state, commands, refusal] = [initialState(), [], null];
+  [state, commands, refusal, isStarted] = [initialState(), [], null, true];
   await writeFile(
     join(base, 'agent.toml'),
     `[state]\ndirectory = "${base}/state"\nrun_directory = "${base}/run"\n[local]\nsocket = "${socket}"\n`,
@@ -47,6 +48,7 @@ async function agent(): Promise<void> {
   local = createLocalAgent({
     runner: () => ({
       state: () => state,
+      isStarted: () => isStarted,
       command: (command) => {
         if (refusal !== null) return refusal;
         commands.push(command);
@@ -101,6 +103,14 @@ async function cli(...argv: string[]): Promise<{ code: number; out: string; erro
   );
   return { code, out, error };
 }
+
+it('before the disk was read the status claims nothing', async () => {
+  isStarted = false;
+  await agent();
+  const { out } = await cli('status', '--json');
+  expect(JSON.parse(out)).toMatchObject({ state: 'starting', step: null, live: null });
+  expect((await cli('explain')).out).toContain('reads its disk');
+});
 
 describe('the socket', () => {
   it('is for root alone', async () => {

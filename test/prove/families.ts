@@ -1,0 +1,5 @@
+/** All families, quick ones first. */
+import type { Family } from './family.ts';
+import { syscallErrors, syscallKills } from './syscalls.ts';
+
+export const families: readonly Family[] = [syscallKills, syscallErrors];

@@ -1,0 +1,185 @@
+/**
+ * T7: the shipped agent, killed at a system call, for every call that changes a file or speaks over a socket; and with an error
+ * in place of the call. Nothing of the agent knows of it.
+ *
+ * strace counts `when=N` per call and per thread, and kills at the entry of the call, which then does not run. Each call is swept
+ * by itself, and the pool of the agent has one thread, so that a number means the same call in each run as far as possible.
+ */
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { LoneHost } from '#/test/support/lone-host/lone-host.ts';
+import { buildReleases, type Releases } from '#/test/support/lone-host/releases.ts';
+import {
+  drawn,
+  type Family,
+  type FamilyOptions,
+  type Finding,
+  forEachParallel,
+  type Outcome,
+} from './family.ts';
+import {
+  diskFindings,
+  type Digests,
+  digestsOf,
+  live,
+  prepare,
+  recoveryFindings,
+  type Told,
+} from './lone-host-story.ts';
+
+const calls = [
+  'openat,write,pwrite64,pwritev,writev,fsync,fdatasync,sync_file_range,syncfs,fallocate,ftruncate',
+  'rename,renameat,renameat2,unlink,unlinkat,link,linkat,symlink,symlinkat,mkdir,mkdirat,rmdir',
+  'fchmod,chmod,fchmodat,fchown,chown,lchown,fchownat,utimensat,flock',
+  'socket,bind,listen,accept4,connect,sendto,sendmsg,recvfrom,recvmsg,shutdown',
+].join(',');
+
+/** Errors instead of the call, for those that a disk can answer with. */
+const errors: Readonly<Record<string, readonly string[]>> = {
+  fsync: ['EIO', 'ENOSPC', 'EINTR'],
+  fdatasync: ['EIO', 'ENOSPC'],
+  pwrite64: ['EIO', 'ENOSPC', 'EINTR'],
+  pwritev: ['EIO', 'ENOSPC'],
+  rename: ['EIO', 'ENOSPC', 'EROFS'],
+  symlink: ['EIO', 'ENOSPC'],
+  mkdir: ['EIO', 'ENOSPC'],
+  unlink: ['EIO', 'EROFS'],
+  ftruncate: ['EIO', 'EINTR'],
+};
+
+/** Two processors, two hosts at a time. */
+const PARALLEL = 2;
+/** Of a run that may not take long. */
+const SHORT_KILLS = 60;
+const SHORT_ERRORS = 20;
+
+interface Case {
+  readonly call: string;
+  readonly number: number;
+  /** What strace does to the call. */
+  readonly fault: string;
+}
+
+interface Bench {
+  readonly directory: string;
+  readonly releases: Releases;
+  readonly digests: Digests;
+  readonly template: string;
+  readonly program: string;
+}
+
+export const syscallKills: Family = {
+  name: 'syscalls killed',
+  what: 'the shipped agent, SIGKILL at a system call of an update, a rollback and a bad version',
+  run: (options) => sweep(options, 'kill'),
+};
+
+export const syscallErrors: Family = {
+  name: 'syscalls failed',
+  what: 'the shipped agent, a system call answered with EIO, ENOSPC, EINTR or EROFS',
+  run: (options) => sweep(options, 'error'),
+};
+
+async function sweep(options: FamilyOptions, kind: 'kill' | 'error'): Promise<Outcome> {
+  const directory = mkdtempSync(join(tmpdir(), 'prove-syscalls-'));
+  try {
+    const bench = await setUp(directory, await options.agentProgram());
+    const counted = await countCalls(bench);
+    const all = counted.flatMap(({ call, number }) =>
+      kind === 'kill'
+        ? [{ call, number, fault: 'signal=SIGKILL' }]
+        : (errors[call] ?? []).map((error) => ({ call, number, fault: `error=${error}` })),
+    );
+    const share = kind === 'kill' ? SHORT_KILLS : SHORT_ERRORS;
+    const cases = options.isLong ? all : drawn(all, share, options.seed);
+    options.say(`${all.length} calls to hit, ${cases.length} of them now`);
+    const findings: Finding[] = [];
+    let hits = 0;
+    await forEachParallel(cases, PARALLEL, async (one, lane) => {
+      const { wasHit, found } = await tryCase(bench, one, lane, kind);
+      if (wasHit) hits += 1;
+      findings.push(...found);
+    });
+    return { cases: cases.length, states: hits, findings };
+  } finally {
+    rmSync(directory, { recursive: true, force: true });
+  }
+}
+
+async function setUp(directory: string, program: string): Promise<Bench> {
+  const releases = await buildReleases(directory);
+  const digests = await digestsOf(directory, releases);
+  const template = join(directory, 'template');
+  const bench = { directory, releases, digests, template, program };
+  await prepare(hostOf(bench, 'template'), releases);
+  return bench;
+}
+
+function hostOf({ directory, releases, program }: Bench, name: string): LoneHost {
+  const volatile = join(directory, `${name}.run`);
+  mkdirSync(volatile, { recursive: true });
+  return new LoneHost({ disk: join(directory, name), volatile, program, releases });
+}
+
+function freshHost(bench: Bench, name: string): LoneHost {
+  for (const path of [name, `${name}.run`]) {
+    rmSync(join(bench.directory, path), { recursive: true, force: true });
+  }
+  cpSync(bench.template, join(bench.directory, name), { recursive: true, verbatimSymlinks: true });
+  return hostOf(bench, name);
+}
+
+/** Which calls there are to hit: those of any thread that touch the host's files or a socket. */
+async function countCalls(
+  bench: Bench,
+): Promise<readonly { readonly call: string; readonly number: number }[]> {
+  const log = join(bench.directory, 'calls.log');
+  const host = freshHost(bench, 'counted');
+  host.start(['strace', '-f', '-qq', '-y', '-s', '0', '-e', `trace=${calls}`, '-o', log]);
+  const told = await live(host, bench.releases);
+  await host.kill();
+  if (!told.isOver) throw new Error('the story does not come to its end under strace');
+  const counts = new Map<string, number>();
+  const found = new Map<string, { readonly call: string; readonly number: number }>();
+  for (const line of readFileSync(log, 'utf8').split('\n')) {
+    const match = /^(\d+)\s+(\w+)\((.*)/.exec(line);
+    if (match === null) continue;
+    const [, thread = '', call = '', rest = ''] = match;
+    const number = (counts.get(`${thread} ${call}`) ?? 0) + 1;
+    counts.set(`${thread} ${call}`, number);
+    const touches = rest.includes(`${bench.directory}/counted`) || /socket:|AF_UNIX/i.test(rest);
+    const isLog = rest.includes('agent.log');
+    if (touches && !isLog) found.set(`${call} ${number}`, { call, number });
+  }
+  return [...found.values()];
+}
+
+async function tryCase(
+  bench: Bench,
+  { call, number, fault }: Case,
+  lane: number,
+  kind: 'kill' | 'error',
+): Promise<{ readonly wasHit: boolean; readonly found: readonly Finding[] }> {
+  const name = `${call} number ${number}, ${fault}`;
+  const host = freshHost(bench, `lane-${lane}`);
+  const log = join(bench.directory, `lane-${lane}.log`);
+  const inject = `inject=${call}:${fault}:when=${number}`;
+  host.start(['strace', '-f', '-qq', '-o', log, '-e', `trace=${call}`, '-e', inject]);
+  let told: Told = { isOver: false, mayBeLive: [bench.releases.v1.artifactId] };
+  // One call fails, at most one answer with it: what is told after it is looked at as well.
+  await live(host, bench.releases, (now) => {
+    told = now;
+  });
+  await host.kill();
+  const written = readFileSync(log, 'utf8');
+  const wasHit =
+    kind === 'kill' ? written.includes('killed by SIGKILL') : written.includes('(INJECTED)');
+  return {
+    wasHit,
+    found: [
+      ...(await diskFindings(host, bench.digests, name)),
+      ...(await recoveryFindings(host, bench.releases, bench.digests, told, name)),
+    ],
+  };
+}
