@@ -2,14 +2,14 @@
 import { existsSync, readdirSync, readlinkSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { terminalPhases } from '#/protocol/documents.ts';
-import type { HostDetail, TimelineEntry } from '#/protocol/host.ts';
+import type { HostId } from '#/protocol/ids.ts';
 import { type Fleet, type FleetHost, waitFor } from '#/test/support/fleet/fleet.ts';
 import { get } from '#/test/support/fleet/load.ts';
 import type { Told } from './round.ts';
 
 const TERMINAL: ReadonlySet<string> = new Set(terminalPhases);
 const SERVICE_TIMEOUT_MS = 20_000;
-const TIMELINE = ['--limit', '500'] as const;
+const TIMELINE = '500';
 
 /** The things that are wrong, in words; empty when all is well. */
 export async function checkFleet(fleet: Fleet, told: Told): Promise<readonly string[]> {
@@ -21,7 +21,8 @@ async function checkHost(fleet: Fleet, host: FleetHost, told: Told): Promise<rea
   const problems: string[] = [];
   const say = (words: string): void => void problems.push(`${host.name}: ${words}`);
   const live = basename(readlinkSync(join(host.directory, 'slots/current')));
-  const detail = await fleet.json<HostDetail>(['host', 'show', host.id]);
+  const params = { host: host.id as HostId };
+  const detail = await fleet.api().call('hostShow', { params });
   if (detail.running !== live) say(`control believes ${detail.running}, the link says ${live}`);
   if (told.isBad && detail.runningVersion === `r${told.round}`) say('the bad version is live');
   if (existsSync(join(host.directory, 'state/ticket'))) say('a ticket is left over');
@@ -51,12 +52,8 @@ async function answerOf(host: FleetHost): Promise<string | null> {
 }
 
 async function checkAttempts(fleet: Fleet, host: FleetHost): Promise<readonly string[]> {
-  const { items } = await fleet.json<{ items: TimelineEntry[] }>([
-    'host',
-    'timeline',
-    host.id,
-    ...TIMELINE,
-  ]);
+  const params = { host: host.id as HostId };
+  const { items } = await fleet.api().call('hostTimeline', { params, query: { limit: TIMELINE } });
   const ends = new Map<string, number>();
   for (const entry of items) {
     if (entry.attempt === null) continue;

@@ -13,12 +13,14 @@ import { randomFrom } from './random.ts';
 import { playRound, settle } from './round.ts';
 
 const MAX_KILLS = 10_000;
+const MAX_FLEETS = 16;
 const HOSTS = 3;
 
 const { values: options } = parseArgs({
   options: {
     seed: { type: 'string' },
     kills: { type: 'string', default: '20' },
+    fleets: { type: 'string', default: '2' },
     keep: { type: 'boolean', default: false },
     help: { type: 'boolean', short: 'h', default: false },
   },
@@ -29,6 +31,7 @@ if (options.help) {
 
   --seed   decides versions, moments and victims; a fresh one is taken and printed without it
   --kills  rounds, one kill in each (default 20)
+  --fleets fleets that run side by side and share the rounds (default 2)
   --keep   do not remove the directory of the fleet at the end
 `);
   process.exit(0);
@@ -36,41 +39,57 @@ if (options.help) {
 
 const seed = options.seed ?? String(Math.floor(Math.random() * 2 ** 31));
 const kills = Number(options.kills);
-if (!/^\d{1,15}$/.test(seed) || !Number.isSafeInteger(kills) || kills < 1 || kills > MAX_KILLS) {
-  process.stderr.write(`--seed and --kills take whole numbers, --kills from 1 to ${MAX_KILLS}\n`);
+const fleetCount = Number(options.fleets);
+const isCount = (n: number, max: number): boolean => Number.isSafeInteger(n) && n >= 1 && n <= max;
+if (!/^\d{1,15}$/.test(seed) || !isCount(kills, MAX_KILLS) || !isCount(fleetCount, MAX_FLEETS)) {
+  process.stderr.write(
+    `--seed, --kills (1 to ${MAX_KILLS}) and --fleets (1 to ${MAX_FLEETS}) take whole numbers\n`,
+  );
   process.exit(2);
 }
 
 const directory = mkdtempSync(join(tmpdir(), 'switchback-chaos-'));
-const fleet = await Fleet.create(directory);
+const fleets: Fleet[] = [];
 for (const signal of ['SIGINT', 'SIGTERM'] as const) {
-  process.once(signal, () => void fleet.stop().then(() => process.exit(130)));
+  process.once(signal, () => void stopAll().then(() => process.exit(130)));
 }
-const failures: string[] = [];
+let failed = 0;
+let next = 1;
+process.stdout.write(`chaos: seed ${seed}, ${kills} kills, ${fleetCount} fleets\n`);
 try {
-  await run();
+  await Promise.all(Array.from({ length: fleetCount }, (_, index) => runFleet(index + 1)));
 } finally {
-  await fleet.stop();
-  if (options.keep || failures.length > 0) process.stdout.write(`kept: ${directory}\n`);
+  await stopAll();
+  if (options.keep || failed > 0) process.stdout.write(`kept: ${directory}\n`);
   else rmSync(directory, { recursive: true, force: true });
 }
-process.stdout.write(`${kills - failures.length} passed, ${failures.length} failed\n`);
-process.exit(failures.length === 0 ? 0 : 1);
+process.stdout.write(`${kills - failed} passed, ${failed} failed\n`);
+process.exit(failed === 0 ? 0 : 1);
 
-async function run(): Promise<void> {
-  process.stdout.write(`chaos: seed ${seed}, ${kills} kills\n`);
+async function stopAll(): Promise<void> {
+  await Promise.all(fleets.map((fleet) => fleet.stop()));
+}
+
+async function runFleet(index: number): Promise<void> {
+  const fleet = await Fleet.create(join(directory, String(index)));
+  fleets.push(fleet);
   const policy = ['--canary', '1', '--waves', '100', '--soak', '1s', '--poll', '1s'];
   await fleet.cli(['group', 'create', 'web', ...policy, '--poll-active', '1s']);
   for (let n = 1; n <= HOSTS; n += 1) await fleet.addHost(`web-${n}`, 'web');
   await settle(fleet, { round: 0, isBad: false });
-  for (let round = 1; round <= kills; round += 1) {
+  while (next <= kills) {
+    const round = next;
+    next += 1;
     // Every round has a generator of its own, so that round N of a seed is the same whatever happened before it.
-    const told = await playRound(fleet, round, randomFrom(`${seed}/${round}`));
-    const problems = await checkFleet(fleet, told);
-    process.stdout.write(
-      `${String(round).padStart(4)}  ${told.words}: ${problems.length === 0 ? told.end : 'WRONG'}\n`,
-    );
-    for (const problem of problems) process.stdout.write(`      ${problem}\n`);
-    if (problems.length > 0) failures.push(`round ${round}`);
+    await runRound(fleet, round);
   }
+}
+
+async function runRound(fleet: Fleet, round: number): Promise<void> {
+  const told = await playRound(fleet, round, randomFrom(`${seed}/${round}`));
+  const problems = await checkFleet(fleet, told);
+  const end = problems.length === 0 ? told.end : 'WRONG';
+  process.stdout.write(`${String(round).padStart(4)}  ${told.words}: ${end}\n`);
+  for (const problem of problems) process.stdout.write(`      ${problem}\n`);
+  if (problems.length > 0) failed += 1;
 }

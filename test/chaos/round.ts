@@ -1,6 +1,7 @@
 /** One round: a new version is published and pinned, and one process is killed while it rolls out. */
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import type { ArtifactId, GroupName } from '#/protocol/ids.ts';
 import type { HostView } from '#/protocol/host.ts';
 import type { RolloutView } from '#/protocol/rollout.ts';
 import { publishVersion } from '#/test/demo/acts.ts';
@@ -8,7 +9,8 @@ import { type Fleet, type FleetHost, servicePid, waitFor } from '#/test/support/
 import type { Random } from './random.ts';
 
 /** Longest pause between pin and kill: a rollout over three hosts takes about this long. */
-const MAX_MOMENT_MS = 14_000;
+const MAX_MOMENT_MS = 9_000;
+const OVER: readonly string[] = ['done', 'halted', 'paused'];
 const SETTLE_TIMEOUT_MS = 120_000;
 /** One version in four fails its health check after its start. */
 const BAD_EVERY = 4;
@@ -25,16 +27,16 @@ export async function settle(
   fleet: Fleet,
   round: { readonly round: number; readonly isBad: boolean },
 ): Promise<RolloutView> {
-  const version = await publishRound(fleet, round.round, round.isBad);
-  await fleet.cli(['pin', 'web', version, '--reason', `round ${round.round}`]);
+  const { version, artifactId } = await publishRound(fleet, round.round, round.isBad);
+  await pin(fleet, artifactId, round.round);
   return untilRest(fleet, version);
 }
 
 export async function playRound(fleet: Fleet, round: number, random: Random): Promise<Told> {
   const isBad = random.below(BAD_EVERY) === 0;
   const momentMs = random.below(MAX_MOMENT_MS);
-  const version = await publishRound(fleet, round, isBad);
-  await fleet.cli(['pin', 'web', version, '--reason', `round ${round}`]);
+  const { version, artifactId } = await publishRound(fleet, round, isBad);
+  await pin(fleet, artifactId, round);
   await new Promise((done) => setTimeout(done, momentMs));
   const victim = kill(fleet, random);
   const rollout = await untilRest(fleet, version);
@@ -46,14 +48,24 @@ export async function playRound(fleet: Fleet, round: number, random: Random): Pr
   };
 }
 
-async function publishRound(fleet: Fleet, round: number, isBad: boolean): Promise<string> {
+async function publishRound(
+  fleet: Fleet,
+  round: number,
+  isBad: boolean,
+): Promise<{ version: string; artifactId: ArtifactId }> {
   const version = `r${round}`;
-  await publishVersion(fleet, true, {
+  const { release } = await publishVersion(fleet, true, {
     version,
     release: round + 1,
     healthyForMs: isBad ? 700 : null,
+    soakMs: 1000,
   });
-  return version;
+  return { version, artifactId: release.artifactId };
+}
+
+async function pin(fleet: Fleet, artifactId: ArtifactId, round: number): Promise<void> {
+  const params = { group: 'web' as GroupName };
+  await fleet.api().call('groupPin', { params, body: { artifactId, reason: `round ${round}` } });
 }
 
 /** Kills one process of the fleet; answers with what it was. */
@@ -96,17 +108,22 @@ function childOf(host: FleetHost): number | null {
 
 /** Waits until the rollout of a version is over and no host is in an attempt. */
 async function untilRest(fleet: Fleet, version: string): Promise<RolloutView> {
+  const api = fleet.api();
+  const query = { group: 'web' as GroupName };
   return waitFor(`the fleet rests after ${version}`, SETTLE_TIMEOUT_MS, async () => {
-    const listed = await fleet.tryCli(['rollout', 'ls', '--group', 'web', '--json']);
-    const hosts = await fleet.tryCli(['host', 'ls', '--group', 'web', '--json']);
-    // Control may be the one that was killed.
-    if (listed.exitCode !== 0 || hosts.exitCode !== 0) return null;
-    const rollout = (JSON.parse(listed.stdout) as { items: RolloutView[] }).items.find(
-      (one) => one.version === version,
-    );
-    const views = (JSON.parse(hosts.stdout) as { items: HostView[] }).items;
-    const isOver = rollout !== undefined && ['done', 'halted', 'paused'].includes(rollout.state);
-    const isResting = views.every((view) => view.state === 'idle' && view.condition !== 'updating');
-    return isOver && isResting ? rollout : null;
+    try {
+      const rollouts = await api.call('rolloutList', { query });
+      const hosts = await api.call('hostList', { query });
+      const rollout = rollouts.items.find((one) => one.version === version);
+      const isOver = rollout !== undefined && OVER.includes(rollout.state);
+      const isResting = hosts.items.every((view) => isAtRest(view));
+      return isOver && isResting ? rollout : null;
+    } catch {
+      // Control may be the one that was killed: it is asked again until it answers.
+      return null;
+    }
   });
 }
+
+const isAtRest = (view: HostView): boolean =>
+  view.state === 'idle' && view.condition !== 'updating';

@@ -22,6 +22,8 @@ export interface Version {
   readonly version: string;
   readonly release: number;
   readonly healthyForMs: number | null;
+  /** 3000 unless given. */
+  readonly soakMs?: number;
 }
 
 /** Builds, signs and imports one version, and says how long that took. */
@@ -74,7 +76,7 @@ argv = ["${node}", "{slot}/app/server.mjs"]
 stopTimeoutMs = 3000
 
 [trial]
-soakMs = 3000
+soakMs = ${version.soakMs ?? 3000}
 deadlineMs = 30000
 maxBoots = 2
 control = "offline-ok"

@@ -6,6 +6,7 @@ import { execFile } from 'node:child_process';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join, resolve } from 'node:path';
+import { type Client, createClient, type Send } from '#/protocol/client.ts';
 import { SupervisedProcess } from './supervised-process.ts';
 
 export const REPOSITORY = resolve(import.meta.dirname, '../../..');
@@ -23,14 +24,14 @@ export interface CommandResult {
   readonly stderr: string;
 }
 
-/** An unused TCP port of the loopback interface. */
-export async function freePort(): Promise<number> {
+/** An unused TCP port of an address of this machine. */
+export async function freePort(address = '127.0.0.1'): Promise<number> {
   const server = createServer();
-  await new Promise<void>((done) => server.listen(0, '127.0.0.1', done));
-  const address = server.address();
-  if (address === null || typeof address === 'string') throw new Error('no port was given');
+  await new Promise<void>((done) => server.listen(0, address, done));
+  const bound = server.address();
+  if (bound === null || typeof bound === 'string') throw new Error('no port was given');
   await new Promise<void>((done) => server.close(() => done()));
-  return address.port;
+  return bound.port;
 }
 
 /** Asks `condition` until it answers; throws with `what` and the last seen state when the time is over. */
@@ -72,12 +73,15 @@ function environment(home: string): Record<string, string> {
 export class Fleet {
   readonly directory: string;
   readonly port: number;
+  /** Where control listens. */
+  readonly address: string;
   readonly control: SupervisedProcess;
   readonly hosts: FleetHost[] = [];
   readonly #env: Record<string, string>;
 
-  private constructor(directory: string, port: number) {
+  private constructor(directory: string, address: string, port: number) {
     this.directory = directory;
+    this.address = address;
     this.port = port;
     this.#env = {
       ...environment(join(directory, 'home')),
@@ -102,14 +106,20 @@ export class Fleet {
   }
 
   get url(): string {
-    return `http://127.0.0.1:${this.port}`;
+    return `http://${this.address}:${this.port}`;
   }
 
   /** `switchback init` and `switchback serve`, waited for until it answers. */
-  static async create(directory: string): Promise<Fleet> {
+  static async create(directory: string, address = '127.0.0.1'): Promise<Fleet> {
     mkdirSync(join(directory, 'home'), { recursive: true });
-    const fleet = new Fleet(directory, await freePort());
-    await fleet.cli(['init', '--data', fleet.dataDirectory, '--listen', `127.0.0.1:${fleet.port}`]);
+    const fleet = new Fleet(directory, address, await freePort(address));
+    await fleet.cli([
+      'init',
+      '--data',
+      fleet.dataDirectory,
+      '--listen',
+      `${address}:${fleet.port}`,
+    ]);
     fleet.control.start();
     await fleet.waitForControl();
     return fleet;
@@ -120,6 +130,25 @@ export class Fleet {
       const answer = await fetch(`${this.url}/healthz`).catch(() => null);
       return answer?.ok === true ? true : null;
     });
+  }
+
+  /** The operator's API, for what is asked often: a process per question would load the machine that is measured. */
+  api(): Client {
+    const settings = JSON.parse(readFileSync(this.settingsFile, 'utf8')) as { token: string };
+    const send: Send = async ({ method, path, headers, body }) => {
+      const init = {
+        method,
+        headers: { ...headers },
+        ...(body === null ? {} : { body: await whole(body) }),
+      };
+      const answer = await fetch(`${this.url}${path}`, init);
+      return {
+        status: answer.status,
+        headers: Object.fromEntries(answer.headers),
+        body: chunksOf(new Uint8Array(await answer.arrayBuffer())),
+      };
+    };
+    return createClient(send, { authorization: `Bearer ${settings.token}` });
   }
 
   /** Runs one `switchback` command; throws with its output when it fails. */
@@ -161,7 +190,8 @@ export class Fleet {
       [AGENT, 'enrol', token, '--config', configFile, '--json'],
       this.#env,
     );
-    if (enrolled.exitCode !== 0) throw new Error(`enrol ${name}: ${enrolled.stderr}${enrolled.stdout}`);
+    if (enrolled.exitCode !== 0)
+      throw new Error(`enrol ${name}: ${enrolled.stderr}${enrolled.stdout}`);
     const { host: id } = JSON.parse(enrolled.stdout) as { host: string };
     const agent = new SupervisedProcess({
       name,
@@ -258,4 +288,17 @@ async function runNode(
       },
     );
   });
+}
+
+async function* chunksOf(bytes: Uint8Array): AsyncIterable<Uint8Array> {
+  yield bytes;
+}
+
+async function whole(
+  body: Uint8Array | AsyncIterable<Uint8Array>,
+): Promise<Uint8Array<ArrayBuffer>> {
+  if (body instanceof Uint8Array) return new Uint8Array(body);
+  const parts: Uint8Array[] = [];
+  for await (const part of body) parts.push(part);
+  return new Uint8Array(Buffer.concat(parts));
 }
