@@ -60,6 +60,8 @@ export interface Scenario {
   readonly stopAfterSteps?: number;
   /** Hears of the disk before anything happens on it. */
   readonly onSim?: (sim: SimFs) => void;
+  /** Hears of the runner before it runs. */
+  readonly onRunner?: (runner: Runner) => void;
   /** Wraps the file port of the agent: mutants. */
   readonly wrap?: (files: FilePort) => FilePort;
 }
@@ -100,6 +102,7 @@ export async function runHost(
   seed: number,
 ): Promise<Run> {
   const host = await makeHost(disk, start, scenario, seed);
+  scenario.onRunner?.(host.runner);
   const stop = new AbortController();
   let bug: { readonly error: unknown } | null = null;
   const guarded = (work: Promise<void>): void => {
@@ -237,7 +240,7 @@ async function makeHost(
         Buffer.from(report.payload, 'base64').toString(),
       ) as ReportDocument;
       if (document.seq <= world.ackSeq) {
-        throw new Problem('E_REPORT_SEQUENCE', 'seen before', { ackSeq: world.ackSeq });
+        throw new Problem('E_REPORT_SEQUENCE', 'seen before', { lastSeq: world.ackSeq });
       }
       const known = new Set(world.received.map((event) => event.id));
       const fresh = document.events.filter((event) => !known.has(event.id));
