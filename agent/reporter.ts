@@ -51,6 +51,8 @@ export interface Reporter {
   run(signal: AbortSignal): Promise<void>;
   /** Something may have changed: looks whether there is something to say. */
   poke(): void;
+  /** Control does not know this host any more, as after a restore: says everything again (F73). */
+  tellAll(): void;
   /** The facts of the host changed: the next report carries them. */
   tellFacts(): void;
 }
@@ -130,12 +132,17 @@ export function createReporter(options: ReporterOptions): Reporter {
     }
     if (problem.code !== 'E_REPORT_SEQUENCE') return;
     wantFacts = true;
-    const lastSeq = problem.details['ackSeq'];
+    const { lastSeq } = problem.details;
     if (typeof lastSeq === 'number' && Number.isSafeInteger(lastSeq)) await rewound(lastSeq);
   };
 
   return {
     poke,
+    tellAll() {
+      sent = null;
+      wantFacts = true;
+      poke();
+    },
     tellFacts() {
       wantFacts = true;
       poke();

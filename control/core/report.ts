@@ -134,6 +134,23 @@ function foreignAttempt(host: Host, event: ReportEvent, now: number): Attempt | 
 }
 
 /**
+ * The first report after a restore: the end of an attempt may have been heard, and forgotten with the newer store. A host
+ * that rests is in none, so what it runs and refuses says how it went (F73). Null: the attempt may still be ahead.
+ */
+function settledUnheard(host: Host, report: ReportDocument, now: number): Attempt | null {
+  const open = openAttempt(host);
+  if (open === null || (report.state !== 'idle' && report.state !== 'needs-attention')) return null;
+  const message = 'its end was reported before control was restored';
+  const end = { phase: open.phase, code: null, message, endedAtMs: now };
+  if (report.running === open.artifactId)
+    return { ...open, ...end, phase: 'confirmed', outcome: 'confirmed' };
+  const denied = report.denied.find((entry) => entry.artifactId === open.artifactId);
+  if (denied !== undefined)
+    return { ...open, ...end, phase: 'rolled-back', code: denied.code, outcome: 'failed' };
+  return open.agentAttempt === null ? null : { ...open, ...end, outcome: 'inconclusive' };
+}
+
+/**
  * The host and its attempts after a report. `fresh` are the events of it that were never received before, in their order.
  * A late report ends attempts and fills the timeline, but does not change what the host is known to run.
  */
@@ -157,6 +174,13 @@ export function applyReport(
     if (changed.outcome !== 'open') ended.push(changed);
   }
   if (verdict === 'new') {
+    const isFirstAgain = host.observedEpoch > 0 && host.observedEpoch < epoch;
+    const settled = isFirstAgain ? settledUnheard(next, report, now) : null;
+    if (settled !== null) {
+      next = withAttempt(next, settled);
+      touched.set(settled.n, settled);
+      ended.push(settled);
+    }
     next = {
       ...withBoot(next, report.bootId),
       seq: report.seq,

@@ -9,11 +9,12 @@ import { pollAfterSeconds } from '#/control/core/poll.ts';
 import { openStageOf } from '#/control/core/stage.ts';
 import { generationOf, offlineAfterMs } from '#/control/engine/fleet.ts';
 import { isForkedBoot, quarantineHost, raiseEpoch } from '#/control/engine/reports.ts';
-import { parseAgentState } from '#/protocol/agent-plane.ts';
+import { parseAgentState, REPORT_WANTED_HEADER } from '#/protocol/agent-plane.ts';
 import { routes } from '#/protocol/api.ts';
 import type { Assignment } from '#/protocol/documents.ts';
 import { must, Problem } from '#/protocol/errors.ts';
 import type { Services } from './handler.ts';
+import { STRAY_RETRY_SECONDS } from './strays.ts';
 
 export const FORKED_RETRY_SECONDS = 3600;
 
@@ -87,15 +88,14 @@ function seen(services: Services, host: Host, nowMs: number): Host {
   return next;
 }
 
-/** A superseded boot that speaks again: the words for its quarantine, or null. */
-function forkWords(host: Host, agentState: string): string | null {
+/** A superseded boot that speaks again: its short id, or null. */
+function pastBootOf(host: Host, agentState: string): string | null {
   const state = parseAgentState(agentState);
   if (state === null) return null;
   const short = (id: string): string => id.replaceAll('-', '').slice(0, 16);
   if (host.bootId !== null && short(host.bootId) === state.boot) return null;
   const past = host.pastBoots.find((id) => short(id) === state.boot);
-  if (past === undefined || !isForkedBoot(host, past)) return null;
-  return `boot ${state.boot} polls after boot ${host.bootId ?? '-'} reported`;
+  return past === undefined || !isForkedBoot(host, past) ? null : state.boot;
 }
 
 function currentAnswer(
@@ -109,7 +109,14 @@ function currentAnswer(
   const scene = sceneFor(services, host);
   const generation = generationOf(fleet, scene.group, host);
   const etag = etagOf(services, host, fleet.epoch, generation);
-  const headers = { etag, 'poll-after': String(pollAfter(services, scene, host)) };
+  const headers = {
+    etag,
+    'poll-after': String(pollAfter(services, scene, host)),
+    // F73: nothing is offered to a host that was not heard since, and a host with no news would never report.
+    ...(fleet.isRestored && host.observedEpoch < fleet.epoch
+      ? { [REPORT_WANTED_HEADER]: 'full' }
+      : {}),
+  };
   // A 304 has no body; nobody reads `ok` of it.
   if (etag === ifNoneMatch) return { status: 304, headers, ok: undefined as never };
   return { ok: { generation, ...assignmentOf(scene, host) }, headers };
@@ -130,7 +137,18 @@ function isFromFuture(
   return told.epoch > fleet.epoch || isNewer ? { epoch: told.epoch } : null;
 }
 
-async function quarantined(services: Services, host: Host, words: string): Promise<never> {
+/** One poll may be a copy that was long under way while its host rebooted; whoever goes on polling is a second machine. */
+async function refuseStray(
+  services: Services,
+  host: Host,
+  boot: string,
+  nowMs: number,
+): Promise<never> {
+  if (!services.strays.isPersistent(host.id, boot, nowMs))
+    throw new Problem('E_UNAVAILABLE', `boot ${boot} of ${host.id} has ended`, {
+      retryAfterSeconds: STRAY_RETRY_SECONDS,
+    });
+  const words = `boot ${boot} goes on polling after boot ${host.bootId ?? '-'} reported`;
   throw forked(await quarantineHost(services.desk, host.id, words));
 }
 
@@ -144,8 +162,8 @@ export function answerPoll(
 ): PollAnswer | Promise<PollAnswer> {
   services.gauge.polled();
   if (host.quarantine !== null) throw forked(host);
-  const words = forkWords(host, agentState);
-  if (words !== null) return quarantined(services, host, words);
+  const past = pastBootOf(host, agentState);
+  if (past !== null) return refuseStray(services, host, past, nowMs);
   const answer = currentAnswer(services, host, ifNoneMatch, nowMs);
   if (answer.status === 304) return answer;
   const future = isFromFuture(services, host, ifNoneMatch);
@@ -182,7 +200,7 @@ export function tryQuietPoll(
     const host = services.desk.engine.fleet.hosts.get(id);
     if (host === undefined || host.quarantine !== null || !host.keyId.startsWith(keyId))
       return false;
-    if (services.hostLimit.isSpent(id, nowMs) || forkWords(host, agentState ?? '') !== null)
+    if (services.hostLimit.isSpent(id, nowMs) || pastBootOf(host, agentState ?? '') !== null)
       return false;
     const answer = currentAnswer(services, host, ifNoneMatch, nowMs);
     if (answer.status !== 304) return false;

@@ -112,6 +112,7 @@ export async function startAgent(host: AgentHost): Promise<SimAgent | null> {
       factsHash: null,
     }),
     transport: host.transport,
+    onReportWanted: () => reporter.tellAll(),
   });
   const link: ControlLink = {
     report: (report) => plain.report(report),

@@ -17,6 +17,7 @@ import { createEventHub } from '#/control/http/events.ts';
 import { createRateLimit, type Gauge } from '#/control/http/gauge.ts';
 import type { Services } from '#/control/http/handler.ts';
 import { createApp } from '#/control/http/server.ts';
+import { createStrays } from '#/control/http/strays.ts';
 import { createSeenWriter, refreshTrust } from '#/control/jobs/clockwork.ts';
 import { migrate, storeOver, type SqliteHandle } from '#/control/store/sqlite.ts';
 import { createRepository } from '#/control/trust/delegations.ts';
@@ -190,6 +191,7 @@ class Control implements SimControl {
       gauge: simGauge(engine),
       bearers: createBearers(seeded(this.#options.seed, 'bearers').bytes(32)),
       nonces: createNonces(),
+      strays: createStrays(),
       hub,
       signedLog: createSignedLog(desk),
       hostLimit: createRateLimit(200, 10_000),
