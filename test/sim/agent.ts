@@ -200,6 +200,7 @@ function portsOf(host: AgentHost, parts: Parts): HostPorts {
     mountsBelow: async () => [],
     reserveBytes: 0,
     reserveInodes: 0,
+    newRootId: () => 'ab'.repeat(16),
   });
   const boot = createDirectoryBootControl({ root: SLOT_ROOT, files });
   const bootControl: BootControl = {

@@ -181,7 +181,7 @@ class Control implements SimControl {
     });
     const random = (bytes: number): Uint8Array => this.#random.bytes(bytes);
     const enrolment = signerOf(seeded(this.#options.seed, 'enrolment').bytes(32));
-    const desk: Desk = { engine, keys: this.#keys, enrolment, logKey: null, random };
+    const desk: Desk = { engine, keys: this.#keys, enrolment, logKey: null, gateKey: null, random };
     const services: Services = {
       desk,
       log: pino(
