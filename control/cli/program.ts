@@ -1,4 +1,6 @@
 /** The command tree of `switchback`. Built anew for each run, for the docs and for the completion: it holds no state. */
+import { addAttestCommand } from '#/control/cli/commands/attest.ts';
+import { addGateCommands } from '#/control/cli/commands/trust-policy.ts';
 import { addBundleCommands } from '#/control/cli/commands/bundle.ts';
 import { addCompletionCommand } from '#/control/cli/commands/completion.ts';
 import { addFleetCommands } from '#/control/cli/commands/fleet.ts';
@@ -50,6 +52,8 @@ export function buildProgram(context: CliContext): DescribedCommand {
   addServeCommand(program, context);
   addBundleCommands(program, context);
   addKeyCommands(program, context);
+  addAttestCommand(program, context);
+  addGateCommands(program, context);
   addReleaseCommands(program, context);
   addGroupCommands(program, context);
   addPinCommands(program, context);

@@ -74,6 +74,7 @@ export const areas: readonly Area[] = [
       ...pure,
       'control/cli/',
       'control/policy/examples.ts',
+      'control/policy/rules.ts',
       'control/trust/',
       'control/start.ts',
       'control/data-dir.ts',

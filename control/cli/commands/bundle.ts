@@ -9,6 +9,7 @@ import {
   DEFINITION_MAX_BYTES,
   parseDefinition,
 } from '#/control/cli/bundle/definition.ts';
+import { addRebuild } from '#/control/cli/commands/attest.ts';
 import { addDiff, addInspect } from '#/control/cli/commands/bundle-look.ts';
 import { addSign } from '#/control/cli/commands/bundle-sign.ts';
 import { addVerify } from '#/control/cli/commands/bundle-verify.ts';
@@ -24,6 +25,7 @@ export function addBundleCommands(program: DescribedCommand, context: CliContext
   const family = addFamily(program, 'bundle', 'Bundles: make, sign, verify and compare them.');
   addBuild(family, context);
   addSign(family, context);
+  addRebuild(family, context);
   addVerify(family, context);
   addInspect(family, context);
   addDiff(family, context);

@@ -65,7 +65,8 @@ export function addTrustChanges(family: DescribedCommand, context: CliContext): 
   addSignedRelease(family, context);
 }
 
-function changing(
+/** A command that changes the repository, with the flags that all of them take. */
+export function changing(
   family: DescribedCommand,
   name: string,
   description: string,
@@ -191,7 +192,12 @@ function addSignedPin(family: DescribedCommand, context: CliContext): void {
     );
   command.action(async (group: string, text: string) => {
     const { client } = await openSession(context, command).connect();
-    const document = await desiredOf(context, command, client, group, text);
+    const plain = await desiredOf(context, command, client, group, text);
+    const { verdicts } = await client.call('groupVerdict', {
+      params: { group },
+      body: { artifactId: plain.artifact.artifactId, reason: plain.reason },
+    });
+    const document = verdicts.length === 0 ? plain : { ...plain, verdicts };
     await run(context, command, (repository) =>
       document.host === undefined
         ? setDesired(repository, document)
@@ -297,7 +303,12 @@ async function refuseHeld(session: Session, role: string, to: RoleKeys): Promise
 }
 
 /** Makes the proposal, signs it with the keys given, and publishes it or writes it down. */
-async function run(context: CliContext, command: DescribedCommand, change: Change): Promise<void> {
+/** Makes the change: published when the keys at hand are enough, or written to a file. */
+export async function run(
+  context: CliContext,
+  command: DescribedCommand,
+  change: Change,
+): Promise<void> {
   const session = openSession(context, command);
   const flags = command.opts<ChangeFlags>();
   const keys = await secretKeys(context.cwd, flags.key ?? []);

@@ -7,6 +7,7 @@ import { openSession } from '#/control/cli/session.ts';
 import { overPublished } from '#/control/cli/trust/published.ts';
 import { trustStatus } from '#/control/trust/starter.ts';
 import { addTrustChanges } from './trust-change.ts';
+import { addPolicyDocument } from './trust-policy.ts';
 import { addTrustKeyCommands } from './trust-keys.ts';
 import { addTrustSigning } from './trust-sign.ts';
 
@@ -16,6 +17,7 @@ export function addTrustCommands(program: DescribedCommand, context: CliContext)
   addStatus(family, context);
   addTrustChanges(family, context);
   addTrustSigning(family, context);
+  addPolicyDocument(family, context);
 }
 
 function addStatus(family: DescribedCommand, context: CliContext): void {
