@@ -54,6 +54,8 @@ async function bundle(
     platform: 'node',
     target: 'node26',
     minify: true,
+    // Node prints the line of an error: it should be one that can be read.
+    lineLimit: 200,
     keepNames: false,
     sourcemap: 'linked',
     sourcesContent: true,

@@ -8,7 +8,10 @@ import { repositoryRoot } from './origin.ts';
 const source = `
 import Agent from 'undici/lib/dispatcher/agent.js';
 import Pool from 'undici/lib/dispatcher/pool.js';
+import Dispatcher from 'undici/lib/dispatcher/dispatcher.js';
 import requestOf from 'undici/lib/api/api-request.js';
+// As its index does: agents and pools take requests themselves.
+Dispatcher.prototype.request = requestOf;
 export { Agent, Pool };
 export function request(address, { dispatcher, ...options }) {
   const { origin, pathname, search } = new URL(address);

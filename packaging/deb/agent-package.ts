@@ -28,8 +28,8 @@ export async function agentPackage(origin: PackageOrigin): Promise<DebPackage> {
     ...origin,
     name: NAME,
     fields: [
-      // flock, setpriv and setsid; cksum and sync: what the guard needs beside a shell.
-      'Depends: libc6 (>= 2.28), libstdc++6 (>= 8), coreutils, util-linux, init-system-helpers',
+      // What the guard needs (a shell, flock, setpriv, setsid, cksum, sync) every Debian has.
+      'Depends: libc6 (>= 2.28), libstdc++6 (>= 8), libgcc-s1, libatomic1',
       'Recommends: systemd, ca-certificates',
       'Homepage: https://switchback.invalid',
     ],

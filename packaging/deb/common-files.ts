@@ -20,13 +20,15 @@ export async function programFiles(
   bundles: readonly string[],
 ): Promise<readonly PackagedFile[]> {
   const runtime = await nodeRuntime(origin.architecture, origin.locked);
-  return [
+  const files: PackagedFile[] = [
     { path: `/usr/lib/${name}/node`, content: { copyOf: join(runtime, 'bin/node') }, mode: 0o755 },
-    ...bundles.map((file) => ({
-      path: `/usr/lib/${name}/${file}`,
-      content: { copyOf: join(repositoryRoot, 'dist', file) },
-    })),
   ];
+  for (const file of bundles) {
+    const text = await readFile(join(repositoryRoot, 'dist', file), 'utf8');
+    // Only the launcher starts them, with the Node of the package.
+    files.push({ path: `/usr/lib/${name}/${file}`, content: text.replace(/^#!.*/, '') });
+  }
+  return files;
 }
 
 /** Below /usr/share/doc. */
@@ -56,7 +58,10 @@ export async function documents(
         `${name}: embedded-library *usr/lib/${name}/node*`,
         `${name}: unstripped-binary-or-object *usr/lib/${name}/node*`,
         `${name}: hardening-no-pie *usr/lib/${name}/node*`,
-        `${name}: no-code-sections *`,
+        // It has to run before every service that resolves `current`.
+        ...(name === 'switchback-agent'
+          ? [`${name}: systemd-service-file-refers-to-unusual-wantedby-target basic.target *`]
+          : []),
         '',
       ].join('\n'),
     },
@@ -75,7 +80,7 @@ Comment: The packages that are built in, and Node, have licences of their own:
  third-party-notices.gz beside this file holds their texts.
 
 Files: *
-Copyright: The Switchback authors
+Copyright: 2026 The Switchback authors
 License: Apache-2.0
  On Debian systems the full text of this licence is in
  /usr/share/common-licenses/Apache-2.0.

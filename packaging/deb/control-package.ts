@@ -24,7 +24,7 @@ export async function controlPackage(origin: PackageOrigin): Promise<DebPackage>
     ...origin,
     name: NAME,
     fields: [
-      'Depends: libc6 (>= 2.28), libstdc++6 (>= 8), systemd | systemd-standalone-sysusers, init-system-helpers',
+      'Depends: libc6 (>= 2.28), libstdc++6 (>= 8), libgcc-s1, libatomic1, systemd | systemd-standalone-sysusers',
       'Homepage: https://switchback.invalid',
     ],
     description:
@@ -44,6 +44,7 @@ export async function controlPackage(origin: PackageOrigin): Promise<DebPackage>
         'control.mjs',
         'cli.mjs',
         'compress-worker.mjs',
+        'gate-worker.mjs',
         ...migrations.map((file) => `migrations/${file}`),
       ])),
       {

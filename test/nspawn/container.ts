@@ -1,0 +1,167 @@
+/** A Debian with systemd as its first process, in a container of its own: boots, reboots, loses its power. */
+import { execFile, spawn, type ChildProcess } from 'node:child_process';
+import { closeSync, mkdirSync, openSync, readFileSync } from 'node:fs';
+import { rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { waitFor } from '#/test/support/fleet/fleet.ts';
+
+const BOOT_TIMEOUT_MS = 60_000;
+const COMMAND_TIMEOUT_MS = 120_000;
+
+export interface CommandOutput {
+  readonly code: number;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+export class Container {
+  readonly name: string;
+  /** The root that it sees, from outside. */
+  readonly root: string;
+  readonly #directory: string;
+  readonly #namespace: string;
+  #nspawn: ChildProcess | null = null;
+
+  private constructor(name: string, directory: string, namespace: string) {
+    this.name = name;
+    this.#directory = directory;
+    this.#namespace = namespace;
+    this.root = join(directory, 'root');
+  }
+
+  /** Its files lie over those of `lower`, which are not changed. */
+  static async create(
+    name: string,
+    lower: string,
+    directory: string,
+    namespace: string,
+  ): Promise<Container> {
+    const container = new Container(name, directory, namespace);
+    const [upper, work] = [join(directory, 'upper'), join(directory, 'work')];
+    for (const path of [upper, work, container.root]) mkdirSync(path, { recursive: true });
+    await promisify(execFile)('mount', [
+      '-t',
+      'overlay',
+      'overlay',
+      '-o',
+      `lowerdir=${lower},upperdir=${upper},workdir=${work}`,
+      container.root,
+    ]);
+    return container;
+  }
+
+  /** Boots, and waits until the system manager has started everything. */
+  async boot(): Promise<void> {
+    const log = openSync(join(this.#directory, 'console.log'), 'a');
+    this.#nspawn = spawn(
+      'systemd-nspawn',
+      [
+        '--register=no',
+        '--keep-unit',
+        '--quiet',
+        '--boot',
+        '--console=pipe',
+        '--resolv-conf=off',
+        `--machine=${this.name}`,
+        `--directory=${this.root}`,
+        `--network-namespace-path=${this.#namespace}`,
+      ],
+      { stdio: ['ignore', log, log] },
+    );
+    closeSync(log);
+    await this.waitUntilUp();
+  }
+
+  async waitUntilUp(): Promise<void> {
+    await waitFor(`${this.name} boots`, BOOT_TIMEOUT_MS, async () => {
+      if (this.#leader() === null) return null;
+      const { stdout } = await this.try('systemctl is-system-running');
+      return ['running', 'degraded'].includes(stdout.trim()) ? true : null;
+    });
+  }
+
+  /** The first process of the container, by its pid outside. */
+  #leader(): number | null {
+    const pid = this.#nspawn?.pid;
+    if (pid === undefined) return null;
+    try {
+      const [leader] = readFileSync(`/proc/${pid}/task/${pid}/children`, 'latin1').split(' ');
+      return leader === undefined || leader === '' ? null : Number(leader);
+    } catch {
+      return null;
+    }
+  }
+
+  /** A shell command in the container; throws with its output when it fails. */
+  async run(command: string): Promise<string> {
+    const { code, stdout, stderr } = await this.try(command);
+    if (code !== 0) throw new Error(`${this.name}: ${command}: exit ${code}\n${stdout}${stderr}`);
+    return stdout;
+  }
+
+  async try(command: string): Promise<CommandOutput> {
+    const leader = this.#leader();
+    if (leader === null) return { code: 255, stdout: '', stderr: 'the container is down' };
+    return await new Promise((resolve) => {
+      execFile(
+        'nsenter',
+        ['-t', String(leader), '-a', '/bin/sh', '-c', command],
+        {
+          timeout: COMMAND_TIMEOUT_MS,
+          maxBuffer: 16 * 1024 * 1024,
+          env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', LC_ALL: 'C.UTF-8', HOME: '/root' },
+        },
+        (error, stdout, stderr) => {
+          const code = error === null ? 0 : typeof error.code === 'number' ? error.code : 255;
+          resolve({ code, stdout, stderr });
+        },
+      );
+    });
+  }
+
+  /** An orderly reboot. */
+  async reboot(): Promise<void> {
+    const before = this.#leader();
+    await this.try('systemctl reboot');
+    await waitFor(`${this.name} goes down`, BOOT_TIMEOUT_MS, async () =>
+      this.#leader() === before ? null : true,
+    );
+    await this.waitUntilUp();
+  }
+
+  /** All processes at once, without a word to any of them. */
+  async cutPower(): Promise<void> {
+    const nspawn = this.#nspawn;
+    if (nspawn === null) return;
+    const leader = this.#leader();
+    const gone = new Promise((resolve) =>
+      nspawn.exitCode === null && nspawn.signalCode === null
+        ? nspawn.once('exit', resolve)
+        : resolve(null),
+    );
+    if (leader !== null) process.kill(leader, 'SIGKILL');
+    await gone;
+    this.#nspawn = null;
+  }
+
+  /** Its last words, for a failure. */
+  async journal(lines = 30): Promise<string> {
+    const { stdout } = await this.try(
+      `journalctl --no-pager -o short-monotonic -n ${lines} -u 'switchback-*' -u web.service`,
+    );
+    return stdout.replaceAll(/^(.{300}).*$/gm, '$1…');
+  }
+
+  /** Powers off; what it has written stays in the upper layer. Resolves with that. */
+  async detach(): Promise<string> {
+    await this.cutPower();
+    await promisify(execFile)('umount', [this.root]);
+    return join(this.#directory, 'upper');
+  }
+
+  async remove(): Promise<void> {
+    await this.detach();
+    await rm(this.#directory, { recursive: true, force: true });
+  }
+}
