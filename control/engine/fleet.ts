@@ -32,6 +32,8 @@ export interface Fleet {
   readonly trust: Map<string, Uint8Array>;
   /** Small values by name. */
   readonly meta: Map<string, string>;
+  /** Roots of the audit log by size, as they were computed; they never change. At most LOG_ROOTS_MAX. */
+  readonly logRoots: Map<number, string>;
   lastAuditId: number;
 }
 
@@ -53,6 +55,7 @@ export function fleetOf(rows: FleetRows, trust: ReadonlyMap<string, string>): Fl
     apiTokens: new Map(rows.apiTokens.map((token) => [token.hash, token])),
     trust: new Map([...trust].map(([name, text]) => [name, Buffer.from(text, 'utf8')])),
     meta: new Map(rows.meta),
+    logRoots: new Map(),
     lastAuditId: rows.lastAuditId,
   };
   for (const host of rows.hosts) setHost(fleet, host);

@@ -97,7 +97,7 @@ export async function compareSeenLog(
   if (policy === null || seen === undefined || seen.origin !== policy.origin) return;
   const size = await draft.writer.logSize();
   const isAhead = seen.size > size;
-  if (!isAhead && hexOf((await headAt(draft.writer, seen.size)).root) === seen.root) return;
+  if (!isAhead && (await rootTextAt(draft, seen.size)) === seen.root) return;
   const key = `log-differs/${report.host}`;
   const told = `${seen.size}/${seen.root}`;
   if (draft.meta(key) === told) return;
@@ -111,6 +111,20 @@ export async function compareSeenLog(
       ? 'the host saw more entries than this log has: the store is older than the log was'
       : 'the host saw another log of this size: two logs were shown, or entries were changed',
   });
+}
+
+/** Sizes of the log whose roots are kept in memory: hosts of one rollout all report the same one. */
+const LOG_ROOTS_MAX = 256;
+
+async function rootTextAt({ fleet, writer }: Draft, size: number): Promise<string> {
+  const known = fleet.logRoots.get(size);
+  if (known !== undefined) return known;
+  const root = hexOf((await headAt(writer, size)).root);
+  // An entry of this very change may yet be rolled back: its tree is not remembered.
+  if (size > fleet.lastAuditId) return root;
+  if (fleet.logRoots.size >= LOG_ROOTS_MAX) fleet.logRoots.clear();
+  fleet.logRoots.set(size, root);
+  return root;
 }
 
 /**
