@@ -106,7 +106,7 @@ export async function initControl(
       gateKey: dir.gateKey,
       random: randomBytes,
     };
-    const order = { name: 'admin', role: 'admin' as const, ttlSeconds: null };
+    const order = { name: 'admin', role: 'admin' as const, ttlSeconds: null, groups: null };
     const { token } = await createApiToken(desk, order, 'init');
     if (!(await createSecretFile(adminTokenPath(dataDir), `${token}\n`)))
       throw new Problem(
@@ -194,6 +194,7 @@ async function servicesOf(options: ControlOptions, stopping: AbortSignal): Promi
     hub,
     hostLimit: createRateLimit(options.maxHostRequests ?? 200, 10_000),
     enrolLimit: createRateLimit(20, 60_000),
+    refusalLimit: createRateLimit(10, 60_000),
     dataDir: options.dataDir,
     publicUrl: options.publicUrl ?? null,
     version: VERSION,

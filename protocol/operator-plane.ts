@@ -67,6 +67,8 @@ export const apiTokenRequest = v.strictObject({
   name: shortText,
   role,
   ttlSeconds: v.optional(v.pipe(positive, v.maxValue(10 * 365 * 86_400))),
+  /** Only for operator and approver: what the token may change. Without it, every group. */
+  groups: v.optional(v.pipe(v.array(groupName), v.minLength(1), v.maxLength(256))),
 });
 export const apiTokenView = v.strictObject({
   id: id('at'),
@@ -75,6 +77,7 @@ export const apiTokenView = v.strictObject({
   createdAtMs: atMs,
   expiresAtMs: v.nullable(atMs),
   revokedAtMs: v.nullable(atMs),
+  groups: v.nullable(v.array(groupName)),
 });
 export type ApiTokenView = v.InferOutput<typeof apiTokenView>;
 export const apiTokenCreated = v.strictObject({ ...apiTokenView.entries, token: v.string() });

@@ -12,6 +12,7 @@ import { addPinCommands } from '#/control/cli/commands/pin.ts';
 import { addReleaseCommands } from '#/control/cli/commands/release.ts';
 import { addRolloutCommands } from '#/control/cli/commands/rollout.ts';
 import { addServeCommand } from '#/control/cli/commands/serve.ts';
+import { addTokenCommands } from '#/control/cli/commands/token.ts';
 import { addTrustCommands } from '#/control/cli/commands/trust.ts';
 import { addVersionCommand } from '#/control/cli/commands/version.ts';
 import type { CliContext } from '#/control/cli/context.ts';
@@ -60,6 +61,7 @@ export function buildProgram(context: CliContext): DescribedCommand {
   addHostCommands(program, context);
   addRolloutCommands(program, context);
   addFleetCommands(program, context);
+  addTokenCommands(program, context);
   addTrustCommands(program, context);
   addCompletionCommand(program, context);
   addVersionCommand(program, context);

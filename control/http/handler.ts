@@ -29,6 +29,8 @@ export interface Services {
   readonly hub: EventHub;
   readonly hostLimit: RateLimit;
   readonly enrolLimit: RateLimit;
+  /** How often what a token may not do is written into the audit log. */
+  readonly refusalLimit: RateLimit;
   readonly dataDir: string;
   /** Address under which hosts and operators reach control, when it is not the Host header's. */
   readonly publicUrl: string | null;

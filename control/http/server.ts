@@ -7,9 +7,7 @@ import { Readable } from 'node:stream';
 import { type Context, Hono } from 'hono';
 import {
   type ParsedQuery,
-  type Permission,
   DEFAULT_MAX_BODY_BYTES,
-  rolePermissions,
   type Route,
   routeOf,
   type RouteName,
@@ -20,6 +18,7 @@ import { authenticate } from '#/control/engine/tokens.ts';
 import { pollIntervalSeconds, retryAfterSeconds } from '#/control/core/poll.ts';
 import type { Host } from '#/control/core/model.ts';
 import type { ApiToken } from '#/control/store/port.ts';
+import { recordRefusal, requirePermission, requireScope } from './access.ts';
 import { agentHandlers } from './agent-handlers.ts';
 import { checked, JSON_BODY_DEADLINE_MS, jsonBody, readBody, uploadOf } from './body.ts';
 import { bearerOf } from './credentials.ts';
@@ -165,12 +164,6 @@ function callerOf(services: Services, route: Route, request: Request, nowMs: num
     case 'admin': {
       refuseBrowser(request);
       const operator = authenticate(services.desk, bearerOf(request));
-      const granted: readonly Permission[] = rolePermissions[operator.role];
-      if (!granted.includes(permission))
-        throw new Problem(
-          'E_FORBIDDEN',
-          `role ${operator.role} of ${operator.name} does not have ${permission}`,
-        );
       return { operator, host: null, actor: operator.name };
     }
   }
@@ -223,6 +216,16 @@ async function answer(
   const nowMs = services.desk.engine.nowMs();
   shed(services, name);
   const caller = callerOf(services, route, request, nowMs);
+  const { operator } = caller;
+  const mayOrTrace = async (check: () => Promise<void> | void): Promise<void> => {
+    try {
+      await check();
+    } catch (error) {
+      if (operator !== null) await recordRefusal(services, operator, name, error);
+      throw error;
+    }
+  };
+  if (operator !== null) await mayOrTrace(() => requirePermission(operator, route.permission));
   const params = paramsOf(route, c);
   const query = queryOf(route, c) as ParsedQuery<RouteName>;
   const maxBytes = route.maxBodyBytes ?? DEFAULT_MAX_BODY_BYTES;
@@ -241,6 +244,8 @@ async function answer(
             maxBytes,
           )
         : undefined;
+  if (operator !== null)
+    await mayOrTrace(() => requireScope(services, operator, name, route, { params, body }));
   const input = {
     services,
     request,

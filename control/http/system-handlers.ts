@@ -25,8 +25,8 @@ type SystemRoute =
 const MAX_ATTENTION = 50;
 
 function apiTokenView(token: ApiToken): ApiTokenView {
-  const { id, name, role, createdAtMs, expiresAtMs, revokedAtMs } = token;
-  return { id, name, role, createdAtMs, expiresAtMs, revokedAtMs };
+  const { id, name, role, createdAtMs, expiresAtMs, revokedAtMs, groups } = token;
+  return { id, name, role, createdAtMs, expiresAtMs, revokedAtMs, groups };
 }
 
 /** How many hosts are in each condition. */
@@ -138,7 +138,12 @@ export const systemHandlers: Handlers<SystemRoute> = {
     return { ok: { items, nextCursor: ids.length > shown.length ? (shown.at(-1) ?? null) : null } };
   },
   async apiTokenCreate({ services, body, actor }) {
-    const order = { name: body.name, role: body.role, ttlSeconds: body.ttlSeconds ?? null };
+    const order = {
+      name: body.name,
+      role: body.role,
+      ttlSeconds: body.ttlSeconds ?? null,
+      groups: body.groups ?? null,
+    };
     const { token, stored } = await createApiToken(services.desk, order, actor);
     return { ok: { ...apiTokenView(stored), token } };
   },

@@ -6,7 +6,7 @@ CREATE TABLE api_tokens (
   created_at_ms BIGINT NOT NULL,
   expires_at_ms BIGINT,
   revoked_at_ms BIGINT
-);
+, groups TEXT);
 CREATE TABLE attempts (
   host_id TEXT NOT NULL REFERENCES hosts (id) ON DELETE CASCADE,
   n BIGINT NOT NULL,

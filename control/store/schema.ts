@@ -160,6 +160,7 @@ export interface Tables {
     created_at_ms: number;
     expires_at_ms: number | null;
     revoked_at_ms: number | null;
+    groups: string | null;
   };
   halts: { scope: string; reason: string; actor: string; at_ms: number };
   audit: {

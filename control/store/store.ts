@@ -64,6 +64,7 @@ function apiTokenOf(row: Tables['api_tokens']): ApiToken {
     createdAtMs: row.created_at_ms,
     expiresAtMs: row.expires_at_ms,
     revokedAtMs: row.revoked_at_ms,
+    groups: row.groups === null ? null : (JSON.parse(row.groups) as ApiToken['groups']),
   };
 }
 

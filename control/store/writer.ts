@@ -193,6 +193,7 @@ function tokenWriter(
         created_at_ms: token.createdAtMs,
         expires_at_ms: token.expiresAtMs,
         revoked_at_ms: token.revokedAtMs,
+        groups: token.groups === null ? null : JSON.stringify(token.groups),
       };
       await tx
         .insertInto('api_tokens')

@@ -150,7 +150,7 @@ class Control implements SimControl {
     await this.start();
     const life = this.#life;
     if (life === null) throw new Error('control did not start');
-    const order = { name: 'admin', role: 'admin' as const, ttlSeconds: null };
+    const order = { name: 'admin', role: 'admin' as const, ttlSeconds: null, groups: null };
     this.#adminToken = (await createApiToken(life.desk, order, 'init')).token;
   }
 
@@ -196,6 +196,7 @@ class Control implements SimControl {
       signedLog: createSignedLog(desk),
       hostLimit: createRateLimit(200, 10_000),
       enrolLimit: createRateLimit(20, 60_000),
+      refusalLimit: createRateLimit(20, 60_000),
       dataDir: '/nowhere',
       publicUrl: null,
       version: '0.0.0',
