@@ -1,6 +1,6 @@
 /** Looks at the real host, changes nothing that stays, and says what rescues the host when all else fails. */
 import { randomBytes } from 'node:crypto';
-import { existsSync, lstatSync, readFileSync, readlinkSync, rmSync, statSync } from 'node:fs';
+import { existsSync, lstatSync, readFileSync, readlinkSync, rmSync } from 'node:fs';
 import { statfs } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { LoadedSettings, Settings } from '#/agent/config.ts';
@@ -20,6 +20,7 @@ import { systemRandom } from '#/agent/adapters/random.ts';
 import { createTransport } from '#/agent/adapters/transport.ts';
 import { replaceFile } from '#/agent/adapters/durable.ts';
 import { isProblem } from '#/protocol/errors.ts';
+import { judgeWatchdog, lookAtWatchdog, type WatchdogJudgement } from './watchdog.ts';
 
 export interface Finding {
   readonly subject: string;
@@ -63,6 +64,7 @@ export async function examine(
   const { settings } = loaded;
   const identity = await examineIdentity(settings);
   const guard = examineGuard(settings);
+  const watchdog = judgeWatchdog(await lookAtWatchdog());
   return [
     ok('agent', `version ${version} on Node ${process.version}, ${hostArch() ?? process.arch}`),
     loaded.files.length === 0
@@ -87,8 +89,8 @@ export async function examine(
           'Units cannot be used here; activation kinds are command and process.',
         ),
     guard,
-    examineWatchdog(),
-    rescue(settings, guard),
+    watchdog.finding,
+    rescue(settings, guard, watchdog),
   ];
 }
 
@@ -307,33 +309,20 @@ function examineGuard(settings: Settings): Finding {
     : ok(subject, `ran ${Math.round(agoMs / 1000)} s ago`);
 }
 
-function examineWatchdog(): Finding {
-  const device = ['/dev/watchdog', '/dev/watchdog0'].find(
-    (path) => statSync(path, { throwIfNoEntry: false }) !== undefined,
-  );
-  return device === undefined
-    ? warning(
-        'watchdog',
-        'no device',
-        'A hung kernel stays hung until someone resets the machine: give the VM a watchdog.',
-      )
-    : ok('watchdog', `${device}; let systemd use it with RuntimeWatchdogSec=`);
-}
-
 /** Who takes a bad version back, when which part is dead. */
-function rescue(settings: Settings, guard: Finding): Finding {
+function rescue(settings: Settings, guard: Finding, watchdog: WatchdogJudgement): Finding {
   const subject = 'what rescues this host';
   if (settings.slots.kind === 'partition')
     return ok(
       subject,
-      'the boot loader falls back when its tries are used up; the guard and a watchdog bring it to a reboot',
+      `the boot loader falls back when its tries are used up; the guard brings it to a reboot; ${watchdog.reach}`,
     );
   return guard.verdict === 'ok'
     ? ok(
         subject,
-        'the agent, and when it is dead or hung the guard, puts `current` back and starts the version before',
+        `the agent, and when it is dead or hung the guard, puts \`current\` back and starts the version before; ${watchdog.reach}`,
       )
-    : warning(subject, 'the agent alone', 'Start the guard.');
+    : warning(subject, `the agent alone; ${watchdog.reach}`, 'Start the guard.');
 }
 
 const messageOf = (error: unknown): string =>

@@ -11,6 +11,7 @@ export class TestNetwork {
   readonly #tag: string;
   readonly #prefix: string;
   readonly #namespaces: string[] = [];
+  #last = 1;
 
   private constructor(tag: string, prefix: string) {
     this.#tag = tag;
@@ -38,7 +39,8 @@ export class TestNetwork {
 
   /** A namespace that keeps its address over all boots of its container. Resolves with its path. */
   async join(): Promise<string> {
-    const number = this.#namespaces.length + 2;
+    this.#last += 1;
+    const number = this.#last;
     const namespace = `${this.#tag}n${number}`;
     const cable = `${this.#tag}v${number}`;
     await ip('netns', 'add', namespace);

@@ -69,7 +69,9 @@ async function fromFreshToPurged(world: World, name: string): Promise<void> {
     await host.untilSettledOn('3.0.0');
     // Everything that doctor calls broken would be a fault of the package.
     await container.run('switchback-agent doctor');
-    await container.run('apt-get purge -y --autoremove switchback-agent && systemctl daemon-reload');
+    await container.run(
+      'apt-get purge -y --autoremove switchback-agent && systemctl daemon-reload',
+    );
     await container.run('systemctl is-active web.service');
     const after = await listing(container);
     const left = [...after].filter(
