@@ -23,7 +23,12 @@ export interface Digests {
 /** Digests of what the versions really hold, from the trees that they were built of. */
 export async function digestsOf(directory: string, releases: Releases): Promise<Digests> {
   const byArtifact = new Map<string, string>();
-  for (const [number, release] of [releases.v1, releases.v2, releases.bad].entries()) {
+  for (const [number, release] of [
+    releases.v1,
+    releases.v2,
+    releases.bad,
+    releases.next,
+  ].entries()) {
     byArtifact.set(release.artifactId, await treeDigest(join(directory, `tree-${number + 1}`)));
   }
   return { byArtifact };
@@ -115,10 +120,7 @@ export async function recoveryFindings(
     if (told.isOver && !status.denied.some((one) => one.artifactId === releases.bad.artifactId)) {
       findings.push({ fault: 'lost', text: `${name}: the bad version is not on the deny-list` });
     }
-    const end =
-      liveId === releases.v2.artifactId
-        ? await host.order({ kind: 'rollback' })
-        : await host.install(releases.v2.file);
+    const end = await host.install(releases.next.file);
     if (end?.phase !== 'confirmed') {
       const text = `${name}: after all the agent does not work: ${JSON.stringify(end)}`;
       findings.push({ fault: 'stuck', text });

@@ -19,7 +19,8 @@ const { values } = parseArgs({
     agent: { type: 'string' },
   },
 });
-const seed = values.seed === undefined ? Math.floor(Math.random() * 1_000_000) : Number(values.seed);
+const seed =
+  values.seed === undefined ? Math.floor(Math.random() * 1_000_000) : Number(values.seed);
 const chosen = families.filter((one) => values.only?.includes(one.name) ?? true);
 if (chosen.length === 0 || !Number.isInteger(seed)) {
   process.stderr.write(`families: ${families.map((one) => one.name).join(', ')}\n`);
@@ -45,8 +46,8 @@ try {
     if (!isFine) failed += 1;
     rows.push([
       family.name,
-      ...[outcome.cases, outcome.states, count('lost'), count('wrong'), count('stuck')].map((number) =>
-        number.toLocaleString('en'),
+      ...[outcome.cases, outcome.states, count('lost'), count('wrong'), count('stuck')].map(
+        (number) => number.toLocaleString('en'),
       ),
       `${((performance.now() - startedMs) / 1000).toFixed(1)} s`,
     ]);

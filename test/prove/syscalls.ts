@@ -139,7 +139,10 @@ async function countCalls(
   host.start(['strace', '-f', '-qq', '-y', '-s', '0', '-e', `trace=${calls}`, '-o', log]);
   const told = await live(host, bench.releases);
   await host.kill();
-  if (!told.isOver) throw new Error('the story does not come to its end under strace');
+  if (!told.isOver) {
+    const said = readFileSync(join(bench.directory, 'counted.run/agent.log'), 'utf8').slice(-2000);
+    throw new Error(`the story does not come to its end under strace:\n${said}`);
+  }
   const counts = new Map<string, number>();
   const found = new Map<string, { readonly call: string; readonly number: number }>();
   for (const line of readFileSync(log, 'utf8').split('\n')) {

@@ -25,6 +25,8 @@ export interface LoneHostOptions extends HostPlaces {
 /** A status is waited for so long: far more than any start takes, also on a loaded machine. */
 const ANSWER_TIMEOUT_MS = 60_000;
 const ASK_EVERY_MS = 15;
+/** An attempt that a fault holds up is left where it is after this. */
+const ORDER_TIMEOUT_MS = 30_000;
 
 type Order = Extract<LocalRequest, { ask: 'order' }>['command'];
 
@@ -61,6 +63,7 @@ run_directory = "${volatile}/run"
 class = "${CLASS}"
 [slots]
 root = "${this.slotsRoot}"
+reserve_bytes = 0
 [local]
 socket = "${this.#socket}"
 [trust]
@@ -118,10 +121,11 @@ workers = 1
     return null;
   }
 
-  /** Gives an order and waits for the end of its attempt; null when the agent died, or refused, before it was told. */
+  /** Gives an order and waits for the end of its attempt; null when the agent died, refused, or did not end it in time. */
   async order(command: Order): Promise<AttemptEnd | null> {
     try {
-      return await askAgent<AttemptEnd>(this.#socket, { ask: 'order', wait: true, command });
+      const end = askAgent<AttemptEnd>(this.#socket, { ask: 'order', wait: true, command });
+      return await Promise.race([end, afterLimit()]);
     } catch (error) {
       if (isProblem(error) || isReset(error)) return null;
       throw error;
@@ -184,6 +188,12 @@ export async function treeDigest(root: string): Promise<string> {
 function isReset(error: unknown): boolean {
   const code = (error as NodeJS.ErrnoException).code ?? '';
   return ['ECONNRESET', 'EPIPE', 'UND_ERR_SOCKET', 'ERR_STREAM_PREMATURE_CLOSE'].includes(code);
+}
+
+function afterLimit(): Promise<null> {
+  return new Promise((resolve) => {
+    setTimeout(() => resolve(null), ORDER_TIMEOUT_MS).unref();
+  });
 }
 
 const pause = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, ASK_EVERY_MS));

@@ -20,6 +20,8 @@ export interface Releases {
   readonly v2: Release;
   /** Its check never passes. */
   readonly bad: Release;
+  /** Good, and newer than all: what a host has to be able to take whatever happened before. */
+  readonly next: Release;
 }
 
 /** Files of the tree: two of several chunks, some small ones, a directory. */
@@ -82,6 +84,7 @@ export async function buildReleases(directory: string): Promise<Releases> {
     v1: await release(1, true),
     v2: await release(2, true),
     bad: await release(3, false),
+    next: await release(4, true),
   };
 }
 

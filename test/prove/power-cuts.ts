@@ -1,0 +1,81 @@
+/**
+ * T4: power cuts under the shipped agent on real file systems. The disk is a loop device on a file that logs each write and flush
+ * (test/support/power-disk); after a cut it holds everything up to the last flush and any part of what was written after it.
+ */
+import { spawn } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import {
+  type Family,
+  type FamilyOptions,
+  type Finding,
+  forEachParallel,
+  type Outcome,
+} from './family.ts';
+
+const fileSystems = ['ext4', 'xfs', 'btrfs'] as const;
+const PARALLEL = 2;
+const SHORT_CUTS = 40;
+const LONG_CUTS = 700;
+/** Far above what a run takes; a file system that hangs is ended by it. */
+const LIMIT_MS = 90 * 60_000;
+
+export const powerCuts: Family = {
+  name: 'power cuts',
+  what: 'the shipped agent on ext4, XFS and btrfs, the power cut at any write',
+  async run(options) {
+    const outcomes: Outcome[] = [];
+    await forEachParallel(fileSystems, PARALLEL, async (fileSystem) => {
+      outcomes.push(await runOn(fileSystem, options));
+    });
+    return {
+      cases: outcomes.reduce((sum, one) => sum + one.cases, 0),
+      states: outcomes.reduce((sum, one) => sum + one.states, 0),
+      findings: outcomes.flatMap((one) => one.findings),
+    };
+  },
+};
+
+async function runOn(
+  fileSystem: (typeof fileSystems)[number],
+  { agentProgram, isLong, seed, say }: FamilyOptions,
+): Promise<Outcome> {
+  const directory = mkdtempSync(join(tmpdir(), `prove-${fileSystem}-`));
+  const count = isLong ? LONG_CUTS : SHORT_CUTS;
+  const args = [directory, fileSystem, await agentProgram(), String(count), String(seed)];
+  const { code, output } = await inNamespace([
+    join(import.meta.dirname, 'power-cuts-run.ts'),
+    ...args,
+  ]);
+  // Mounts ended with their namespace.
+  rmSync(directory, { recursive: true, force: true });
+  if (code !== 0) {
+    const finding: Finding = {
+      fault: 'stuck',
+      text: `${fileSystem}: ended with ${code}: ${output}`,
+    };
+    return { cases: 0, states: 0, findings: [finding] };
+  }
+  const outcome = JSON.parse(output.trim().split('\n').at(-1) ?? '') as Outcome;
+  say(`${fileSystem}: ${outcome.cases} writes and flushes, ${outcome.states} cuts`);
+  return outcome;
+}
+
+/** Runs a Node program in a mount namespace of its own. */
+async function inNamespace(
+  argv: readonly string[],
+): Promise<{ readonly code: number | null; readonly output: string }> {
+  const child = spawn('unshare', ['-m', '--propagation', 'private', process.execPath, ...argv], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+    timeout: LIMIT_MS,
+  });
+  let output = '';
+  for (const stream of [child.stderr, child.stdout]) {
+    stream.on('data', (piece: Buffer) => {
+      output = (output + piece.toString()).slice(-100_000);
+    });
+  }
+  const code = await new Promise<number | null>((resolve) => child.once('exit', resolve));
+  return { code, output };
+}
