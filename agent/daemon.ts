@@ -200,6 +200,7 @@ async function buildHost(
     openUp,
     reserveBytes: settings.slots.reserveBytes,
     reserveInodes: RESERVE_INODES,
+    newRootId: () => random.hex(16),
   });
   const activator = makeActivator(settings, files, clock, log);
   const windows = await createWindows(settings.window);
@@ -221,7 +222,11 @@ async function buildHost(
     caPem: identity === null ? null : authoritiesOf(settings.control, identity.caPem),
     traits,
     builtAtMs: options.builtAtMs,
-    onNotice: (notice) => log.warn({ event: 'trust', ...notice }, notice.message),
+    onNotice: (notice) =>
+      log[notice.kind === 'no-switch' ? 'info' : 'warn'](
+        { event: 'trust', ...notice },
+        notice.message,
+      ),
   });
   late.onSignedTime = (signedMs) => {
     trust.verifier?.observeSignedTime(signedMs, clock.wallMs()).catch((error: unknown) => {

@@ -216,6 +216,11 @@ export const errors = {
     doc: 'The file system or device reported an error.',
     act: 'Look at the device; nothing more is written to that slot.',
   },
+  E_DISK: {
+    ...damaged,
+    doc: 'The file system below the slots is not the one that this host was set up on.',
+    act: 'Mount the right one; if it was replaced, remove `slots-root.json` from the state directory.',
+  },
   E_READ_ONLY: {
     ...damaged,
     doc: 'The state directory cannot be written.',

@@ -11,6 +11,7 @@ import * as v from 'valibot';
 import { readSlotLink } from './boot-directory.ts';
 import { makeDirectory, removeTemporaries, syncDirectory } from './durable.ts';
 import { errnoOf } from './file-port.ts';
+import { requireSameRoot } from './root-identity.ts';
 import { slotRecords } from './slot-records.ts';
 
 /** Every file may leave a part of its last block unused. */
@@ -45,6 +46,8 @@ export interface DirectorySlotsOptions {
   /** Kept free at all times. */
   readonly reserveBytes: number;
   readonly reserveInodes: number;
+  /** 32 random hex digits: the id of a root that was never used. */
+  readonly newRootId: () => string;
 }
 
 /** The slots below `root`. A slot is named by its artifact id. */
@@ -88,6 +91,7 @@ class DirectorySlots implements Slots {
   }
 
   async preflight(offer: Offer, slot: string): Promise<void> {
+    await this.#requireSameRoot();
     await this.#requireTarget(offer, slot);
     for (const path of [this.#layout.release(slot), this.#layout.staging(slot)]) {
       const mounts = await this.#options.mountsBelow(path);
@@ -111,6 +115,7 @@ class DirectorySlots implements Slots {
   }
 
   async begin(offer: Offer, slot: string): Promise<void> {
+    await this.#requireSameRoot();
     await this.#requireTarget(offer, slot);
     const { artifactId, manifest } = offer;
     const { version, release } = manifest;
@@ -137,6 +142,7 @@ class DirectorySlots implements Slots {
 
   async discard(slot: string): Promise<void> {
     requireSlotName(slot);
+    await this.#requireSameRoot();
     const inUse = await this.#inUse();
     if (inUse.has(slot)) {
       throw new Problem('E_NOT_ALLOWED_NOW', `slot ${slot} is in use: ${inUse.get(slot)}`);
@@ -145,6 +151,7 @@ class DirectorySlots implements Slots {
   }
 
   async prune(keep: readonly string[]): Promise<void> {
+    await this.#requireSameRoot();
     await removeTemporaries(this.#files, this.#options.root);
     if ((await this.#files.stat(this.#layout.releases)) === null) return;
     const kept = new Set([...keep, ...(await this.#inUse()).keys()]);
@@ -160,6 +167,11 @@ class DirectorySlots implements Slots {
       if (isDirectorySlot(record.slot) && !kept.has(record.slot)) slots.add(record.slot);
     }
     for (const slot of slots) await this.#remove(slot);
+  }
+
+  async #requireSameRoot(): Promise<void> {
+    const { root, stateDirectory, newRootId } = this.#options;
+    await requireSameRoot(this.#files, root, stateDirectory, newRootId);
   }
 
   /** Slots that must never be written or removed, with the link that says so. */

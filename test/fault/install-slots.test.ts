@@ -27,6 +27,7 @@ const slotsOn = (files: FilePort): Slots =>
     mountsBelow: async () => [],
     reserveBytes: 0,
     reserveInodes: 0,
+    newRootId: () => 'ab'.repeat(16),
   });
 const offerOf = (id: string): Offer => ({
   artifactId: id as ArtifactId,

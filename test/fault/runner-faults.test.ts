@@ -187,19 +187,21 @@ describe('what it finds is damaged', () => {
     }
   });
 
-  it.each(['/state/ticket', '/state/denylist.json', '/state/outbox/sequence'])(
-    'H03 %s is damaged: the host ends on one good version',
-    async (path) => {
-      for (const [, change] of changes) {
-        for (const one of [install, unhealthy]) {
-          for (const { image, world } of await damaged(one, path, change)) {
-            const run = await runHost({ base: image, log: [] }, rebooted(world), one.scenario, 6);
-            expect(run.ended).toBe('rest');
-            expect(diskProblems(run.sim.image(), one.scenario.versions, false)).toEqual([]);
-            expect(run.world.active).toBe(run.state.known.artifactId);
-          }
+  it.each([
+    '/state/ticket',
+    '/state/denylist.json',
+    '/state/outbox/sequence',
+    '/state/slots-root.json',
+  ])('H03 %s is damaged: the host ends on one good version', async (path) => {
+    for (const [, change] of changes) {
+      for (const one of [install, unhealthy]) {
+        for (const { image, world } of await damaged(one, path, change)) {
+          const run = await runHost({ base: image, log: [] }, rebooted(world), one.scenario, 6);
+          expect(run.ended).toBe('rest');
+          expect(diskProblems(run.sim.image(), one.scenario.versions, false)).toEqual([]);
+          expect(run.world.active).toBe(run.state.known.artifactId);
         }
       }
-    },
-  );
+    }
+  });
 });

@@ -86,6 +86,28 @@ describe('a full disk', () => {
     },
   );
 
+  it('F19 no room for the boot record, here the link: nothing is switched, the earlier one stands', async ({
+    skip,
+  }) => {
+    if (impossible !== null) skip(impossible);
+    const { disk, host } = await fullHost(() => 'size=64m,nr_inodes=10000');
+    await using _disk = disk;
+    await host.download(second);
+    await host.verify(second);
+    const { freeInodes } = await spaceOf(disk.path);
+    await disk.resize(`size=64m,nr_inodes=${10_000 - (freeInodes ?? 0)}`);
+    await expect(host.boot.switchTo(second.artifactId)).rejects.toMatchObject({ code: 'E_SPACE' });
+    await expectLive('v1', disk.path);
+    expect(await host.boot.observe()).toEqual({ defaultSlot: first.artifactId, trial: null });
+    // What makes room never takes the version that is live, nor the one that is about to be.
+    await host.slots.prune([second.artifactId]);
+    await expectLive('v1', disk.path);
+    await disk.resize('size=64m,nr_inodes=10000');
+    await host.boot.switchTo(second.artifactId);
+    await host.boot.commit(second.artifactId);
+    await expectLive('v2', disk.path);
+  });
+
   it('F18 preflight on the full disk: E_SPACE before the first byte', async ({ skip }) => {
     if (impossible !== null) skip(impossible);
     const { disk, host } = await fullHost((used) => `size=${used + 1_000_000},nr_inodes=10000`);

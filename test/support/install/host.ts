@@ -93,6 +93,7 @@ export async function makeHost(root: string, options: HostOptions = {}) {
     openUp,
     reserveBytes: 0,
     reserveInodes: 0,
+    newRootId: () => 'ab'.repeat(16),
     ...options.slots,
   });
   const boot = createDirectoryBootControl({ root, files });

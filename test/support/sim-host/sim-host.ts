@@ -2,7 +2,7 @@
  * One simulated host: the real runner, machine, executors, state store, directory slots and boot control, on a simulated
  * disk, clock, network and control. Only what would leave the machine is played: the download, the processes, control.
  */
-import { openFloor } from '#/agent/adapters/floor.ts';
+import { openFloor } from './floor.ts';
 import { createDirectoryBootControl } from '#/agent/adapters/boot-directory.ts';
 import { makeDirectory, readFile, syncDirectory } from '#/agent/adapters/durable.ts';
 import { createDirectorySlots } from '#/agent/adapters/slots-directory.ts';
@@ -190,6 +190,7 @@ async function makeHost(
     mountsBelow: async () => [],
     reserveBytes: 0,
     reserveInodes: 0,
+    newRootId: () => 'ab'.repeat(16),
   });
   const bootControl = createDirectoryBootControl({ root: SLOT_ROOT, files });
   const activator = {

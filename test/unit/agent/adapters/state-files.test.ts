@@ -1,7 +1,7 @@
 import * as v from 'valibot';
 import { describe, expect, it } from 'vitest';
 import { openDenyList } from '#/agent/adapters/deny-list.ts';
-import { openFloor } from '#/agent/adapters/floor.ts';
+import { openFloor } from '#/test/support/sim-host/floor.ts';
 import { encodeRecord, openJournal, parseJournal } from '#/agent/adapters/journal.ts';
 import { MAX_EVENTS, MAX_PROGRESS_EVENTS, openOutbox } from '#/agent/adapters/outbox.ts';
 import { openReserve } from '#/agent/adapters/reserve.ts';

@@ -1,7 +1,10 @@
-/** The floor: the highest committed release per class. It never goes down (I8; docs/specs/durable-state.md, section 8). */
+/**
+ * The floor of the simulated host, as a file of its own (the real one is in the trust state): the highest committed release
+ * per class. It never goes down (I8).
+ */
 import * as v from 'valibot';
 import type { FilePort } from '#/agent/ports.ts';
-import { stateFile, type StateFormat } from './state-file.ts';
+import { stateFile, type StateFormat } from '#/agent/adapters/state-file.ts';
 
 const format: StateFormat<Readonly<Record<string, number>>> = {
   kind: 'floor',
