@@ -16,6 +16,7 @@ import {
 import { canonicalDocument } from './canonical.ts';
 import { openEnvelope, signEnvelope } from './dsse.ts';
 import type { PublicKey, Signer } from './keys.ts';
+import { dateText } from './trust/shape.ts';
 
 export const VSA_TYPE = 'https://slsa.dev/verification_summary/v1';
 /** Name of the rules in verdicts: the target path, under no host. */
@@ -53,7 +54,7 @@ export function signVerdict(verdict: Verdict, signer: Signer): Envelope {
     predicateType: VSA_TYPE,
     predicate: {
       verifier: { id: verdict.verifierId },
-      timeVerified: new Date(verdict.atMs).toISOString(),
+      timeVerified: dateText(Math.floor(verdict.atMs / 1000)),
       resourceUri: resourceUri(verdict.class, verdict.group),
       policy: { uri: POLICY_URI, digest: { sha256: verdict.policyDigest } },
       inputAttestations: verdict.inputs.map((sha256) => ({ digest: { sha256 } })),

@@ -1,16 +1,24 @@
 /** The trust repository from outside: which keys control holds, and changes that were signed elsewhere. */
-import { hexOf } from '#/bundle/keys.ts';
+import { hexOf, type PublicKey } from '#/bundle/keys.ts';
 import { publishProposal } from '#/control/engine/proposals.ts';
 import type { Handlers } from './handler.ts';
 
+function shown(use: string, key: PublicKey): { use: string; keyId: string; public: string } {
+  return { use, keyId: key.keyId, public: hexOf(key.bytes) };
+}
+
 export const trustHandlers: Handlers<'trustKeys' | 'trustPublish'> = {
-  trustKeys: ({ services }) => ({
+  trustKeys: ({
+    services: {
+      desk: { keys, logKey, gateKey },
+    },
+  }) => ({
     ok: {
-      keys: services.desk.keys.map(({ use, signer }) => ({
-        use,
-        keyId: signer.key.keyId,
-        public: hexOf(signer.key.bytes),
-      })),
+      keys: [
+        ...keys.map(({ use, signer }) => shown(use, signer.key)),
+        ...(logKey === null ? [] : [shown('log', logKey.key)]),
+        ...(gateKey === null ? [] : [shown('gate', gateKey.key)]),
+      ],
     },
   }),
   async trustPublish({ services, body, actor }) {

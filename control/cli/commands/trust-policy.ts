@@ -11,6 +11,7 @@ import { parseStrictJson } from '#/bundle/strict-json.ts';
 import type { CliContext } from '#/control/cli/context.ts';
 import { addCommand, addFamily, type DescribedCommand } from '#/control/cli/describe.ts';
 import { readText } from '#/control/cli/files.ts';
+import { renderTable } from '#/control/cli/render/table.ts';
 import { openSession } from '#/control/cli/session.ts';
 import { setAttesters, setGates } from '#/control/trust/gates.ts';
 import type { Repository, RepositoryFile } from '#/control/trust/repository.ts';
@@ -19,6 +20,29 @@ import { Problem } from '#/protocol/errors.ts';
 import { changing, run } from './trust-change.ts';
 
 const FILE_MAX_BYTES = 512 * 1024;
+
+/** The public halves of the keys that control holds: what `log.json` and `gates.json` name. */
+export function addTrustKeysList(family: DescribedCommand, context: CliContext): void {
+  const command = addCommand(family, 'keys', 'Show the public halves of the keys in control.');
+  command
+    .explain(['switchback trust keys'], '`{keys: [{use, keyId, public}]}`')
+    .action(async () => {
+      const session = openSession(context, command);
+      const { client } = await session.connect();
+      session.print(await client.call('trustKeys', {}), ({ keys }) =>
+        renderTable(
+          keys,
+          [
+            { title: 'USE', value: (key) => key.use },
+            { title: 'PUBLIC', value: (key) => key.public },
+            { title: 'ID', value: (key) => key.keyId, flexible: true },
+          ],
+          session.style,
+          'control holds no keys',
+        ),
+      );
+    });
+}
 
 /** Signs a document of the policy role: what it is says its `schema`. */
 export function addPolicyDocument(family: DescribedCommand, context: CliContext): void {

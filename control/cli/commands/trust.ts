@@ -7,7 +7,7 @@ import { openSession } from '#/control/cli/session.ts';
 import { overPublished } from '#/control/cli/trust/published.ts';
 import { trustStatus } from '#/control/trust/starter.ts';
 import { addTrustChanges } from './trust-change.ts';
-import { addPolicyDocument } from './trust-policy.ts';
+import { addPolicyDocument, addTrustKeysList } from './trust-policy.ts';
 import { addTrustKeyCommands } from './trust-keys.ts';
 import { addTrustSigning } from './trust-sign.ts';
 
@@ -18,6 +18,7 @@ export function addTrustCommands(program: DescribedCommand, context: CliContext)
   addTrustChanges(family, context);
   addTrustSigning(family, context);
   addPolicyDocument(family, context);
+  addTrustKeysList(family, context);
 }
 
 function addStatus(family: DescribedCommand, context: CliContext): void {
