@@ -181,7 +181,7 @@ describe('what is installed', () => {
     expect((await memoryOf(scene.agent)).floors).toEqual({ web: 2 });
   });
 
-  it('C20 a revoked artifact is refused, also after the revocation was taken back (X08)', async () => {
+  it('C20 X08 a revoked artifact is refused, also after the revocation was taken back', async () => {
     const scene = await ready();
     const { world, artifact } = scene;
     world.publish(revoke(world.repository(), { artifacts: [artifact.artifactId] }));

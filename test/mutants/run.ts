@@ -1,0 +1,111 @@
+/**
+ * Takes the protections of the verifier out, one at a time, in a copy of the tree, and runs the tests that must notice.
+ * `node test/mutants/run.ts [--only=TEXT]`. Exit code 1 when one lives. Ends with `N passed, N failed`.
+ */
+import { spawn } from 'node:child_process';
+import { cp, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises';
+import { availableParallelism, tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { type TextMutant, trustMutants } from './trust.ts';
+
+const root = fileURLToPath(new URL('../..', import.meta.url));
+/** What the tests need of the tree. */
+const parts = [
+  'agent',
+  'bundle',
+  'control',
+  'packaging',
+  'protocol',
+  'test',
+  'package.json',
+  'tsconfig.json',
+  'vitest.config.ts',
+];
+const TEST_TIMEOUT_MS = 180_000;
+
+interface Verdict {
+  readonly mutant: TextMutant;
+  readonly verdict: 'killed' | 'lives' | 'no such text';
+  readonly seconds: number;
+}
+
+async function copyOfTree(): Promise<string> {
+  const directory = await mkdtemp(join(tmpdir(), 'trust-mutants-'));
+  for (const part of parts) await cp(join(root, part), join(directory, part), { recursive: true });
+  await symlink(join(root, 'node_modules'), join(directory, 'node_modules'));
+  return directory;
+}
+
+/** True when the tests pass. */
+async function passes(directory: string, tests: readonly string[]): Promise<boolean> {
+  const child = spawn(
+    process.execPath,
+    [
+      join(root, 'node_modules', 'vitest', 'vitest.mjs'),
+      'run',
+      '--bail',
+      '1',
+      '--reporter',
+      'dot',
+      ...tests.map((test) => `test/${test}.test.ts`),
+    ],
+    { cwd: directory, stdio: 'ignore', detached: true },
+  );
+  const timer = setTimeout(() => {
+    // A mutant may run for ever: that is noticed, too.
+    if (child.pid !== undefined) process.kill(-child.pid, 'SIGKILL');
+  }, TEST_TIMEOUT_MS);
+  const code = await new Promise<number | null>((done) => child.on('close', done));
+  clearTimeout(timer);
+  return code === 0;
+}
+
+async function tryOne(directory: string, mutant: TextMutant): Promise<Verdict> {
+  const path = join(directory, mutant.file);
+  const original = await readFile(path, 'utf8');
+  const startMs = performance.now();
+  const took = (): number => Math.round((performance.now() - startMs) / 100) / 10;
+  if (original.split(mutant.from).length !== 2)
+    return { mutant, verdict: 'no such text', seconds: took() };
+  await writeFile(
+    path,
+    original.replace(mutant.from, () => mutant.to),
+  );
+  try {
+    const verdict = (await passes(directory, mutant.tests)) ? 'lives' : 'killed';
+    return { mutant, verdict, seconds: took() };
+  } finally {
+    await writeFile(path, original);
+  }
+}
+
+const only = process.argv.find((one) => one.startsWith('--only='))?.slice('--only='.length) ?? '';
+const mutants = trustMutants.filter(({ name, file }) => name.includes(only) || file.includes(only));
+const workers = Math.min(2, availableParallelism());
+const copies = await Promise.all(Array.from({ length: workers }, copyOfTree));
+const verdicts: Verdict[] = [];
+try {
+  const all = [...new Set(mutants.flatMap((mutant) => mutant.tests))];
+  if (!(await passes(copies[0] ?? root, all)))
+    throw new Error('the tests fail without any mutant: nothing can be said');
+  const queue = [...mutants];
+  await Promise.all(
+    copies.map(async (directory) => {
+      for (let mutant = queue.shift(); mutant !== undefined; mutant = queue.shift()) {
+        const verdict = await tryOne(directory, mutant);
+        verdicts.push(verdict);
+        const { name, file } = mutant;
+        console.log(
+          `${verdict.verdict.padEnd(12)} ${String(verdict.seconds).padStart(6)} s  ${file}: ${name}`,
+        );
+      }
+    }),
+  );
+} finally {
+  for (const directory of copies) await rm(directory, { recursive: true, force: true });
+}
+const failed = verdicts.filter(({ verdict }) => verdict !== 'killed');
+for (const { mutant, verdict } of failed) console.log(`${verdict}: ${mutant.file}: ${mutant.name}`);
+console.log(`${verdicts.length - failed.length} passed, ${failed.length} failed`);
+process.exitCode = failed.length === 0 ? 0 : 1;

@@ -1,0 +1,342 @@
+/** Protections of the verifier, each as a change of text that takes it out, with the fast tests that must notice. */
+
+export interface TextMutant {
+  /** The protection. */
+  readonly name: string;
+  readonly file: string;
+  /** Stands exactly once in the file. */
+  readonly from: string;
+  readonly to: string;
+  /** Test files, without `.test.ts`, below `test/`. */
+  readonly tests: readonly string[];
+}
+
+const METADATA = ['attack/tuf-metadata', 'attack/tuf-roles'];
+const OFFERS = ['attack/trust-offers'];
+
+const of =
+  (file: string, tests: readonly string[]) =>
+  (name: string, from: string, to: string, more: readonly string[] = []): TextMutant => ({
+    name,
+    file,
+    from,
+    to,
+    tests: [...tests, ...more],
+  });
+
+const set = of('bundle/trust/trusted-set.ts', METADATA);
+const metadata = of('bundle/trust/metadata.ts', METADATA);
+const client = of('bundle/trust/client.ts', METADATA);
+const delegation = of('bundle/trust/delegation.ts', METADATA);
+const resolve = of('bundle/trust/resolve.ts', OFFERS);
+const json = of('bundle/strict-json.ts', ['unit/bundle/strict-json']);
+const ed25519 = of('bundle/ed25519.ts', ['attack/ed25519']);
+const dsse = of('bundle/dsse.ts', [
+  'attack/bundle/bundle-file',
+  'attack/trust-offers',
+  'attack/ed25519',
+]);
+const log = ['attack/log'];
+
+export const trustMutants: readonly TextMutant[] = [
+  set(
+    'signature threshold of metadata',
+    'if (signedBy.size < role.threshold) {',
+    'if (signedBy.size < 0) {',
+  ),
+  set('one key under two ids counts once', 'signedBy.add(material);', 'signedBy.add(keyId);'),
+  set('a key signs once', 'if (signatures.has(keyid)) {', 'if (signatures.has(`${keyid}?`)) {'),
+  set('expiry', 'if (expires > now) return;', 'if (expires > 0) return;'),
+  set('no older version', 'if (version >= seen) return;', 'if (version >= 0) return;'),
+  set(
+    'the next root is exactly one higher',
+    'if (root.signed.version !== old.version + 1) {',
+    'if (root.signed.version < 0) {',
+  ),
+  set(
+    'a new root is signed by the old keys',
+    "requireSignatures(root, 'root', old.roles.root, old.keys, rules);",
+    '',
+  ),
+  set(
+    'a new root is signed by its own keys',
+    "    );\n  }\n  requireSignatures(root, 'root', root.signed.roles.root, root.signed.keys, rules);",
+    '    );\n  }',
+  ),
+  set(
+    'a snapshot drops no role',
+    "if (entry === undefined) {\n      throw new Problem('E_ROLLBACK'",
+    "if (entry === undefined) continue;\n    if (entry === null) {\n      throw new Problem('E_ROLLBACK'",
+  ),
+  set(
+    'a snapshot lowers no role',
+    'refuseRollback(`${name}, as listed in snapshot,`, entry.version, old.version);',
+    '',
+  ),
+  set(
+    'a timestamp lowers no snapshot',
+    "      'snapshot, as listed in timestamp,',\n      timestamp.signed.snapshot.version,",
+    "      'snapshot, as listed in timestamp,',\n      Infinity,",
+  ),
+  set(
+    'the version is the listed one',
+    'if (version === listed.version) return;',
+    'if (version > 0) return;',
+  ),
+  set(
+    'the length is the signed one',
+    'if (listed.length !== null && listed.length !== bytes.length) {',
+    'if (listed.length === -1) {',
+  ),
+  set('the digest is the signed one', 'if (digest !== signed) {', "if (digest === '') {"),
+  set(
+    'a delegated role is signed by its keys',
+    'requireSignatures(role, name.role, delegation.role, keys, set.rules);',
+    'void delegation; void keys;',
+  ),
+  set(
+    'a snapshot is signed',
+    "requireSignatures(snapshot, 'snapshot', roles.snapshot, keys, set.rules);",
+    'void roles; void keys;',
+  ),
+  set(
+    'a timestamp is signed',
+    "requireSignatures(timestamp, 'timestamp', roles.timestamp, keys, set.rules);",
+    'void roles; void keys;',
+  ),
+  client('an expired root ends the refresh', 'requireFreshRoot(rooted, session.now);', ''),
+  client(
+    'a bound on root rotations',
+    'if (rotations >= ROOT_ROTATIONS_MAX) {',
+    'if (rotations < 0) {',
+  ),
+  client(
+    'a terminating delegation ends the search',
+    'const end = covering.findIndex((entry) => entry.terminating);',
+    'const end = -1;',
+  ),
+  client('a bound on the roles of one target', 'if (visited.size > ROLES_VISITED_MAX) break;', ''),
+  client(
+    'only paths of the delegation',
+    'isDelegated(entry, path),',
+    'isDelegated(entry, path) || path !== "",',
+  ),
+  delegation(
+    'a star does not cross a slash',
+    "  const patternParts = pattern.split('/');\n  const pathParts = path.split('/');",
+    '  const patternParts = [pattern];\n  const pathParts = [path];',
+  ),
+  delegation('names of roles are narrow', '|| !rules.isRoleName(name)', ''),
+  metadata(
+    'the type is the expected one',
+    "if (signed['_type'] !== type) return refuse('E_TYPE', '_type', type);",
+    '',
+  ),
+  metadata(
+    'the format is of a version that we know',
+    "if (typeof spec !== 'string' || !/^1",
+    "if (typeof spec !== 'string' || !/^[0-9]",
+  ),
+  metadata(
+    'every entry has length and digest',
+    'if (rules.strictForms && !isWhole)',
+    'if (rules.strictForms && entry === null)',
+  ),
+  metadata('sha256 is among the digests', "(rules.strictForms && !hashes.has('sha256'))", 'false'),
+  metadata(
+    'versions are whole and positive',
+    "version: integerAt(signed['version'], `${type}.version`, 1, 'E_VERSION'),",
+    "version: signed['version'] as number,",
+  ),
+  metadata(
+    'the snapshot names only roles',
+    "if (role !== 'targets' && !rules.isRoleName(role)) {",
+    "if (role === '') {",
+  ),
+  of('bundle/trust/shape.ts', [...METADATA, 'unit/bundle/trust-shape'])(
+    'dates are real and exact',
+    "if (!isReal) return refuse('E_EXPIRES', where, 'a date that exists');",
+    '',
+  ),
+  of('bundle/trust/rules.ts', METADATA)(
+    'only Ed25519',
+    "if (key.keytype !== 'ed25519' || key.scheme !== 'ed25519') return null;",
+    '',
+  ),
+  of('bundle/trust/find.ts', OFFERS)(
+    'exactly the role that may vouch',
+    'if (found.role !== role) {',
+    'if (found.role === "") {',
+    ['attack/tuf-roles'],
+  ),
+  json(
+    'size before parsing',
+    'if (bytes.length > limits.maxBytes) {',
+    'if (bytes.length < 0) {',
+    METADATA,
+  ),
+  json('no key twice', 'if (key in object) fail(', 'if (key === "\\u0000") fail('),
+  json(
+    'nothing after the value',
+    'if (reader.at < reader.text.length) fail(',
+    'if (reader.at < 0) fail(',
+  ),
+  json('valid UTF-8', '{ fatal: true, ignoreBOM: true }', '{ fatal: false, ignoreBOM: true }'),
+  json('no byte order mark', 'if (text.charCodeAt(0) === 0xfeff) throw', 'if (text === "") throw'),
+  json('a bound on depth', 'if (depth > reader.maxDepth) fail(', 'if (depth < 0) fail('),
+  ed25519('S below the order', 'isBelow(signature.subarray(32), ORDER)', 'signature.length > 0'),
+  ed25519('canonical points', 'if (!isBelow(y, PRIME)) return false;', ''),
+  ed25519(
+    'no points of small order',
+    'return !SMALL_ORDER_Y.some((small) => y.every((byte, index) => byte === small[index]));',
+    'return SMALL_ORDER_Y.length > 0;',
+  ),
+  dsse(
+    'threshold of an envelope',
+    'if (signedBy.size < trust.threshold) {',
+    'if (signedBy.size < 0) {',
+  ),
+  dsse(
+    'type of the payload',
+    'if (envelope.payloadType !== trust.payloadType) {',
+    "if (envelope.payloadType === '') {",
+  ),
+  dsse('no signature twice', 'if (seen.has(keyid) || seen.has(sig)) {', "if (keyid === '') {"),
+  resolve(
+    'floors only rise',
+    'raised[entry.class] = Math.max(raised[entry.class] ?? 0, entry.release);',
+    'raised[entry.class] = entry.release;',
+  ),
+  resolve('a release below the floor', 'if (release < floor) {', 'if (release < 0) {'),
+  resolve(
+    'revoked artifacts',
+    'if (memory.revokedArtifacts.includes(artifactId)) {',
+    "if (artifactId === '') {",
+  ),
+  resolve(
+    'revocations are never forgotten',
+    'revokedArtifacts: union(memory.revokedArtifacts, revoked.artifacts),',
+    'revokedArtifacts: revoked.artifacts,',
+  ),
+  resolve(
+    'revoked keys of roles',
+    'keyMaterial: (key) => (revoked.has(keyIdOf(key)) ? null : rules.keyMaterial(key)),',
+    'keyMaterial: (key) => rules.keyMaterial(key),',
+  ),
+  resolve(
+    'revoked keys of builders',
+    'keys: trusted.keys.filter((key) => !memory.revokedKeyIds.includes(key.keyId)),',
+    'keys: trusted.keys,',
+  ),
+  resolve('a pin never goes back', 'if (desired.seq < seen) {', 'if (desired.seq < 0) {'),
+  resolve(
+    'a pin of this group and host',
+    'if (desired.group !== host.group || (own !== null && desired.host !== host.host)) {',
+    "if (desired.group === '') {",
+  ),
+  resolve(
+    'only what the pin allows',
+    'find((each) => each?.artifactId === artifactId);',
+    'find((each) => each !== undefined);',
+  ),
+  resolve('the class of the host', 'if (ref.class !== host.class) {', "if (ref.class === '') {"),
+  resolve(
+    'listed as what was pinned',
+    "if (!isPinned) {\n    throw new Problem('E_ARTIFACT'",
+    "if (listed === null) {\n    throw new Problem('E_ARTIFACT'",
+  ),
+  resolve(
+    'the manifest is the pinned artifact',
+    'if (digest !== artifactId) {',
+    "if (artifactId === '') {",
+  ),
+  resolve('signed waves', 'return now < opensAt ? `the wave', 'return now < 0 ? `the wave'),
+  resolve(
+    'a pin that expired',
+    'if (desired.expiresAt !== undefined && now >= desired.expiresAt)',
+    'if (now < 0)',
+  ),
+  resolve(
+    'the verdict of the gates',
+    'requireVerdict(desired.verdicts ?? [], {',
+    'void (() => requireVerdict)(); void ({',
+    ['attack/gates'],
+  ),
+  of('bundle/compatibility.ts', OFFERS)(
+    'the architecture of the host',
+    "if (manifest.arch !== 'any' && manifest.arch !== host.arch) {",
+    "if (manifest.arch !== 'any' && host.agent < 0) {",
+  ),
+  of('bundle/trust/logged.ts', log)(
+    'the log entry is of this pin',
+    "if (entry.type !== 'pin' || entry.details['digest'] !== digest) {",
+    "if (entry.type === '') {",
+  ),
+  of('bundle/trust/logged.ts', log)(
+    'the log is the one of before',
+    'if (!isConsistent(older, newer, proof)) {',
+    'if (older.size < 0) {',
+  ),
+  of('bundle/log/proof.ts', log)(
+    'the entry is in the tree',
+    'if (!isIncluded(leafHash(proof.entry), proof.index, head.size, head.root, proof.hashes)) {',
+    'if (proof.index < 0) {',
+    ['unit/bundle/log'],
+  ),
+  of('bundle/log/checkpoint.ts', log)(
+    'the checkpoint is signed',
+    'if (signature.length !== SIGNATURE_BYTES || !verify(message, signature, key.bytes)) {',
+    'if (signature.length < 0) {',
+    ['unit/bundle/log'],
+  ),
+  of('agent/adapters/trust-client.ts', OFFERS)(
+    'time never before the floor',
+    'return Math.max(system, floor);',
+    'return system;',
+  ),
+  of('agent/adapters/trust-client.ts', OFFERS)(
+    'the floor of time ends at what offline keys signed',
+    'Math.max(memory.timeFloor, Math.min(signed, limit));',
+    'Math.max(memory.timeFloor, signed); void limit;',
+  ),
+  of('agent/adapters/trust-client.ts', ['integration/trust-files'])(
+    'a file below what was committed',
+    'if (manifest.release < committed) {',
+    'if (committed < 0) {',
+  ),
+  of('agent/adapters/identity.ts', ['integration/control/clocks'])(
+    'signed time answers our question',
+    'if (host !== record.host || answered !== nonce)',
+    "if (host === ('' as never))",
+  ),
+  of('protocol/http-signature.ts', ['unit/protocol/http-signature'])(
+    'the digest of the body that came',
+    "if (headerOf(message, 'content-digest') !== contentDigestOf(bodySha256))",
+    "if (headerOf(message, 'content-digest') === '')",
+  ),
+  of('protocol/http-signature.ts', ['unit/protocol/http-signature'])(
+    'tag and algorithm of requests',
+    "if (parameters.alg !== 'ed25519' || parameters.tag !== SIGNATURE_TAG)",
+    "if (parameters.alg === '')",
+  ),
+  of('control/trust/proposal.ts', ['integration/control/hardening', 'unit/control/trust'])(
+    'a proposal has its signatures',
+    'if (signedBy.size < roleKeys.threshold) {',
+    'if (signedBy.size < 0) {',
+  ),
+  of('control/trust/proposal.ts', ['integration/control/hardening'])(
+    'a proposal publishes what it lists',
+    'if (!listed.has(file.name)) throw',
+    "if (file.name === '') throw",
+  ),
+  of('control/trust/proposal.ts', ['integration/control/hardening'])(
+    'a document under its own name',
+    'file.name !== `metadata/${signed.version}.${role}.json`',
+    "file.name === ''",
+  ),
+  of('control/engine/pins.ts', ['integration/control/hardening'])(
+    'a signed pin grows',
+    'if (document.seq <= group.pinSeq)',
+    'if (document.seq < 0)',
+  ),
+];
