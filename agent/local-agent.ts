@@ -62,14 +62,18 @@ class Local implements WiredLocalAgent {
   }
 
   async status(): Promise<StatusView> {
-    const view = statusView(this.#options.runner().state(), await this.#surroundings());
-    if (this.#options.runner().isStarted()) return view;
+    const around = await this.#surroundings();
+    // Both at one moment: the first state is of nothing until the machine has started.
+    const runner = this.#options.runner();
+    const view = statusView(runner.state(), around);
+    if (runner.isStarted()) return view;
     return { ...view, state: 'starting', step: null, why: STARTING };
   }
 
   async explain(): Promise<readonly string[]> {
-    if (!this.#options.runner().isStarted()) return [STARTING];
-    return explainState(this.#options.runner().state(), await this.#surroundings());
+    const around = await this.#surroundings();
+    const runner = this.#options.runner();
+    return runner.isStarted() ? explainState(runner.state(), around) : [STARTING];
   }
 
   order(command: Parameters<LocalAgent['order']>[0]): Promise<void> {

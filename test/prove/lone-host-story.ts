@@ -111,7 +111,8 @@ export async function recoveryFindings(
       findings.push({ fault: 'lost', text });
     }
     if (status.live?.artifactId !== liveId) {
-      const text = `${name}: says ${String(status.live?.artifactId)}, live is ${String(liveId)}`;
+      const observes = status.observeOnly ? ', only observes' : '';
+      const text = `${name}: says ${String(status.live?.artifactId)}${observes} (${status.why}), live is ${String(liveId)}`;
       findings.push({ fault: 'wrong', text });
     }
     if (existsSync(join(host.stateDirectory, 'ticket'))) {

@@ -67,7 +67,6 @@ const base = join(directory, 'base');
 const lastFlush = events.slice(0, first).findLastIndex(({ event }) => event.do === 'flush') + 1;
 writeImage(base, sizeBytes, events.slice(0, lastFlush));
 const points = Array.from({ length: events.length - first }, (_, index) => first + index);
-const random = simRandom(seed);
 const findings: Finding[] = [];
 let images = 0;
 for (const point of chosen(points)) {
@@ -89,6 +88,7 @@ function chosen(all: readonly number[]): readonly number[] {
 }
 
 async function tryCut(point: number): Promise<readonly Finding[]> {
+  const random = simRandom(seed * 7919 + point);
   const cut = cutAt(events, point, () => random.unit());
   const name = `${fileSystem}, seed ${seed}, ${cut.name}`;
   const image = join(directory, 'image');

@@ -27,12 +27,14 @@ let state: State = initialState();
 let commands: Command[] = [];
 let refusal: Failure | null = null;
 let isStarted = true;
+let slotsRead = (): void => undefined;
 let local: WiredLocalAgent;
 
 beforeEach(async () => {
   base = await mkdtemp(join(tmpdir(), 'switchback-local-'));
   socket = join(base, 'run', 'agent.sock');
   [state, commands, refusal, isStarted] = [initialState(), [], null, true];
+  slotsRead = () => undefined;
   await writeFile(
     join(base, 'agent.toml'),
     `[state]\ndirectory = "${base}/state"\nrun_directory = "${base}/run"\n[local]\nsocket = "${socket}"\n`,
@@ -58,7 +60,10 @@ async function agent(): Promise<void> {
     store: { history: () => Promise.resolve([]), waitingReports: () => [] },
     clock: systemClock(),
     windows: { at: () => ({ open: true, opensAt: null, closesAt: null }) },
-    slots: () => Promise.resolve([]),
+    slots: () => {
+      slotsRead();
+      return Promise.resolve([]);
+    },
     host: { id: 'h-1', group: 'web', class: 'web' },
     control: () => ({ url: 'https://control', lastContactMs: 0 }),
     trust: () => null,
@@ -110,6 +115,15 @@ it('before the disk was read the status claims nothing', async () => {
   const { out } = await cli('status', '--json');
   expect(JSON.parse(out)).toMatchObject({ state: 'starting', step: null, live: null });
   expect((await cli('explain')).out).toContain('reads its disk');
+  // Started while the surroundings are read: state and name of it belong together.
+  slotsRead = () => {
+    isStarted = true;
+    state = { ...initialState(), known: { ...initialState().known, artifactId: A, live: 's' } };
+  };
+  expect(JSON.parse((await cli('status', '--json')).out)).toMatchObject({
+    state: 'idle',
+    live: { artifactId: A },
+  });
 });
 
 describe('the socket', () => {
