@@ -81,12 +81,31 @@ export function checked<S extends v.GenericSchema>(
   value: unknown,
 ): v.InferOutput<S> {
   const result = v.safeParse(schema, value);
-  if (result.success) return result.output;
+  if (result.success) {
+    const field = arrayTakenForObject(value, result.output, '');
+    if (field === null) return result.output;
+    throw new Problem('E_SCHEMA', `${what}: ${field}: expected an object`, { field });
+  }
   const issue = result.issues[0];
   const field = v.getDotPath(issue);
   throw new Problem('E_SCHEMA', `${what}${field === null ? '' : `: ${field}`}: ${issue.message}`, {
     field: field ?? '',
   });
+}
+
+/** The first field that came as an array and was read as an object: one whose fields are all optional takes an array for empty. */
+function arrayTakenForObject(came: unknown, read: unknown, path: string): string | null {
+  if (typeof came !== 'object' || came === null || typeof read !== 'object' || read === null) {
+    return null;
+  }
+  if (Array.isArray(came) && !Array.isArray(read)) return path;
+  const readFields = new Map<string, unknown>(Object.entries(read));
+  for (const [name, value] of Object.entries(came)) {
+    const below = path === '' ? name : `${path}.${name}`;
+    const field = arrayTakenForObject(value, readFields.get(name), below);
+    if (field !== null) return field;
+  }
+  return null;
 }
 
 /** A JSON body of a schema. @throws E_USAGE (content type), E_PARSE, E_SCHEMA, E_TOOBIG */
@@ -100,7 +119,6 @@ export function jsonBody<S extends v.GenericSchema>(
   if (type !== 'application/json')
     throw new Problem('E_USAGE', `content type ${type ?? 'is missing'}, expected application/json`);
   const json = parseStrictJson(bytes, { maxBytes, numbers: 'shortest' });
-  // An array would pass for an object of which every field is optional.
   if (typeof json !== 'object' || json === null || Array.isArray(json))
     throw new Problem('E_SCHEMA', 'body: expected an object', { field: '' });
   return checked('body', schema, json);

@@ -301,6 +301,15 @@ describe('F81 malformed bodies', () => {
     }
   });
 
+  it.each(['rollout', 'poll'])(
+    'F81 an array stands for a %s policy inside a body: refused, not read as an empty one',
+    async (field) => {
+      const answer = await send('groupPut', JSON.stringify({ [field]: [] }));
+      expect(answer.status).toBe(422);
+      expect(await answer.json()).toMatchObject({ code: 'E_SCHEMA', details: { field } });
+    },
+  );
+
   it.each(withBody)('F81 %s refuses a body above its limit', async (name) => {
     const limit = routeOf(name).maxBodyBytes ?? 256 * 1024;
     const answer = await send(name, Buffer.alloc(limit + 1, 0x20)).catch(() => null);
