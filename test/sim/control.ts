@@ -58,7 +58,7 @@ export interface SimControl {
   backUp(): void;
   /** Puts back the backup of so many backups ago, while control is down. False: there is none. */
   restore(ago: number): boolean;
-  readonly counts: { requests: number; kills: number };
+  readonly counts: { requests: number; kills: number; statements: number };
 }
 
 export interface SimControlOptions {
@@ -93,7 +93,7 @@ class Control implements SimControl {
   restores = 0;
   restoredMs = -1;
   busy = 0;
-  readonly counts = { requests: 0, kills: 0 };
+  readonly counts = { requests: 0, kills: 0, statements: 0 };
   readonly releaseKey: Signer;
   readonly operator: Client;
   readonly #options: SimControlOptions;
@@ -245,6 +245,7 @@ class Control implements SimControl {
   #gate(life: { isDead: boolean }): SqliteHandle {
     const pass = (): void => {
       if (life.isDead) throw killed();
+      this.counts.statements += 1;
       if (this.#armed === null) return;
       this.#armed.left -= 1;
       if (this.#armed.left > 0) return;

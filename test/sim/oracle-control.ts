@@ -79,6 +79,7 @@ export function controlOracle(options: ControlOracleOptions): ControlOracle {
   let books = emptyBooks();
   let database: DatabaseSync | null = null;
   let entriesAfter: ReturnType<DatabaseSync['prepare']> | null = null;
+  let seenStatements = -1;
   const counts = { offers: 0, ends: 0 };
   /** After a restore the history of the backup is read as it stands, and was checked when it happened. */
   let isReplay = false;
@@ -246,7 +247,9 @@ export function controlOracle(options: ControlOracleOptions): ControlOracle {
         entriesAfter = database.prepare('SELECT * FROM audit WHERE id > ? ORDER BY id');
         if (isReplay) trace.tell(`control restored; ${revoked.size} revocations were known`);
       }
-      if (database.isTransaction) return;
+      // Nothing was asked of the store, so nothing is new in it.
+      if (control.counts.statements === seenStatements || database.isTransaction) return;
+      seenStatements = control.counts.statements;
       const entries = (entriesAfter?.all(books.lastId) ?? []) as unknown as Entry[];
       for (const entry of entries) {
         read(entry);
