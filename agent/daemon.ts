@@ -392,8 +392,7 @@ function connect(
       return {
         running: standing?.running ?? null,
         healthy: standing?.healthy ?? null,
-        seq: 0,
-        factsHash: null,
+        ...(late.reporter?.told() ?? { seq: 0, factsHash: null }),
       };
     },
     onContact: () => {

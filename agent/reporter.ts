@@ -2,6 +2,7 @@
  * The reporter: carries the outbox to control, at least once, in order, and says what the host runs whenever that changes.
  * It never holds anything up: a host whose control is away works on (F46, F57, F68).
  */
+import { createHash } from 'node:crypto';
 import {
   REPORT_PAYLOAD_TYPE,
   type ReportDocument,
@@ -55,6 +56,8 @@ export interface Reporter {
   tellAll(): void;
   /** The facts of the host changed: the next report carries them. */
   tellFacts(): void;
+  /** What control has of this host, as polls say it: number of its newest report in this run (0: none), and digest of its facts. */
+  told(): { readonly seq: number; readonly factsHash: string | null };
 }
 
 /** A reporter at rest; `run` starts it. */
@@ -64,6 +67,7 @@ export function createReporter(options: ReporterOptions): Reporter {
   // The first transition of the runner pokes: before it the store is not open.
   let isPoked = false;
   let sent: string | null = null;
+  let told: ReturnType<Reporter['told']> = { seq: 0, factsHash: null };
   let wantFacts = true;
   // Made smaller while control refuses what was sent: one event that it cannot read must not hold up all others.
   let size: { readonly events: number; readonly isPlain: boolean } = WHOLE;
@@ -114,6 +118,7 @@ export function createReporter(options: ReporterOptions): Reporter {
     const answer = await control.report(identity.sign(REPORT_PAYLOAD_TYPE, payload));
     await stored(store.acknowledgeReports(events.map((event: ReportEvent) => event.id)));
     sent = key;
+    told = { seq, factsHash: facts === null ? told.factsHash : factsHashOf(document.facts) };
     wantFacts = answer.wantFacts && !size.isPlain;
     size = WHOLE;
     // What did not fit, and what changed on the way.
@@ -138,6 +143,7 @@ export function createReporter(options: ReporterOptions): Reporter {
 
   return {
     poke,
+    told: () => told,
     tellAll() {
       sent = null;
       wantFacts = true;
@@ -173,6 +179,13 @@ export function createReporter(options: ReporterOptions): Reporter {
       signal.removeEventListener('abort', poke);
     },
   };
+}
+
+/** Sha256 of the facts as they were sent, in the order of their names; null for a report without them. */
+function factsHashOf(facts: HostFacts | undefined): string | null {
+  if (facts === undefined) return null;
+  const sorted = Object.entries(facts).sort(([a], [b]) => (a < b ? -1 : 1));
+  return createHash('sha256').update(JSON.stringify(sorted)).digest('hex');
 }
 
 /** Control said that it does not understand the report itself. */

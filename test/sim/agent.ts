@@ -108,8 +108,7 @@ export async function startAgent(host: AgentHost): Promise<SimAgent | null> {
     standing: () => ({
       running: runner.state().known.artifactId,
       healthy: null,
-      seq: 0,
-      factsHash: null,
+      ...reporter.told(),
     }),
     transport: host.transport,
     onReportWanted: () => reporter.tellAll(),
