@@ -1,9 +1,10 @@
 /** The Merkle tree over the audit table: grown in the transaction of each entry, read as tiles. docs/specs/audit-log.md. */
+import { createHash } from 'node:crypto';
 import type { Kysely } from 'kysely';
 import { entryBytes } from '#/bundle/log/entry.ts';
 import { leafHash, rootAt } from '#/bundle/log/merkle.ts';
 import { nodesFromTiles, type Tile, TILE_WIDTH } from '#/bundle/log/tiles.ts';
-import { must } from '#/protocol/errors.ts';
+import { isProblem, must } from '#/protocol/errors.ts';
 import type { AuditEntry } from '#/protocol/operator-plane.ts';
 import type { Tables } from './schema.ts';
 
@@ -11,6 +12,19 @@ type Db = Kysely<Tables>;
 
 /** Entries that are added in one go when a store is loaded that was written before there was a tree. */
 const FILL_ROWS = 1000;
+
+/** The entry, or one that says how long its details were and what their digest is: a change never fails for its length. */
+export function fitting(entry: AuditEntry): AuditEntry {
+  try {
+    entryBytes(entry);
+    return entry;
+  } catch (error) {
+    if (!isProblem(error, 'E_TOOBIG')) throw error;
+    const text = JSON.stringify(entry.details);
+    const digest = createHash('sha256').update(text).digest('hex');
+    return { ...entry, details: { leftOutBytes: Buffer.byteLength(text), sha256: digest } };
+  }
+}
 
 /** Adds the leaf of an entry, and the hashes of the tiles that it completes. */
 export async function appendToLog(tx: Db, entry: AuditEntry): Promise<void> {

@@ -1,7 +1,7 @@
 /** The writing half of the store: every method runs in the transaction it was made for. */
 import type { Transaction } from 'kysely';
 import type { AuditEntry } from '#/protocol/operator-plane.ts';
-import { appendToLog, logSize, tileHashes } from './log.ts';
+import { appendToLog, fitting, logSize, tileHashes } from './log.ts';
 import type { StoreWriter } from './port.ts';
 import {
   attemptRow,
@@ -261,11 +261,11 @@ function evidenceWriter(
     async audit(entry) {
       // As it will be read again: the leaf is made of what is stored.
       const details = JSON.stringify(entry.details);
-      const full: AuditEntry = {
+      const full = fitting({
         ...entry,
         id: await nextId(tx, 'audit'),
         details: JSON.parse(details) as AuditEntry['details'],
-      };
+      });
       await tx
         .insertInto('audit')
         .values({
@@ -274,7 +274,7 @@ function evidenceWriter(
           actor: full.actor,
           type: full.type,
           subject: full.subject,
-          details,
+          details: JSON.stringify(full.details),
         })
         .execute();
       await appendToLog(tx, full);
