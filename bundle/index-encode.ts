@@ -1,9 +1,9 @@
 /** Writes the chunk index: the builder's side of chunk-index.ts. Format: docs/specs/bundle-format.md, section 3. */
-import { constants, zstdCompressSync } from 'node:zlib';
 import { byteWriter } from '#/bundle/byte-reader.ts';
 import { type ChunkerName, INDEX_VERSION, indexMarks } from '#/bundle/chunk-index.ts';
 import type { TreeEntry } from '#/bundle/tree-entry.ts';
 import { encodeTreeList } from '#/bundle/tree-list.ts';
+import { compressFrame } from '#/bundle/zstd-compress.ts';
 import { must } from '#/protocol/errors.ts';
 
 /** What a builder hands over per payload; holes as sizes, chunks as numbers in order of first use. */
@@ -61,5 +61,5 @@ export function encodeIndex(
 
 /** The stored form of an index: one zstd frame. */
 export function packIndex(raw: Uint8Array): Uint8Array {
-  return zstdCompressSync(raw, { params: { [constants.ZSTD_c_compressionLevel]: 19 } });
+  return compressFrame(raw, 19);
 }

@@ -1,6 +1,6 @@
 /** Thread of the builder: compresses batches of chunks. One batch in, one batch out; nothing is kept between them. */
 import { parentPort } from 'node:worker_threads';
-import { constants, zstdCompressSync } from 'node:zlib';
+import { compressFrame } from '#/bundle/zstd-compress.ts';
 import type { CompressJob, CompressResult } from '#/control/cli/bundle/compress-pool.ts';
 
 const port = parentPort;
@@ -22,7 +22,7 @@ function compress({ bytes, sizes, level }: CompressJob): {
   let to = 0;
   for (const [i, size] of sizes.entries()) {
     const raw = bytes.subarray(from, from + size);
-    const frame = zstdCompressSync(raw, { params: { [constants.ZSTD_c_compressionLevel]: level } });
+    const frame = compressFrame(raw, level);
     const smaller = frame.byteLength < size ? frame : raw;
     stored.set(smaller, to);
     storedSizes[i] = smaller.byteLength;
