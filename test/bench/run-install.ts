@@ -1,8 +1,12 @@
-/** One install as the agent does it, with its child; prints what it took as JSON. For test/bench/install.ts. */
+/**
+ * One step of an install as the agent does it, with the child that is shipped (dist/install-child.mjs). Prints what it took
+ * as JSON. For test/bench/main.ts, which builds it beside copies of the shipped files.
+ */
 import { createHash } from 'node:crypto';
-import { mkdirSync, readFileSync } from 'node:fs';
+import { mkdirSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { join } from 'node:path';
+import { createDirectoryBootControl } from '#/agent/adapters/boot-directory.ts';
 import { nodeFiles } from '#/agent/adapters/file-port.ts';
 import { mountsBelow, spaceOf, usedBytesOf } from '#/agent/adapters/file-system.ts';
 import { createDirectorySlots } from '#/agent/adapters/slots-directory.ts';
@@ -13,8 +17,8 @@ import { LEADING_BYTES, locateMembers } from '#/bundle/container.ts';
 import { parseManifest } from '#/bundle/manifest.ts';
 import type { ArtifactId } from '#/protocol/ids.ts';
 
-const [root = '', bundle = '', url = '', mode = ''] = process.argv.slice(2);
-const TICKS_PER_SECOND = 100;
+const [step = '', root = '', bundle = '', url = '', megabytesPerSecond = '0'] =
+  process.argv.slice(2);
 
 async function offerOf(path: string): Promise<Offer> {
   await using file = await open(path);
@@ -34,73 +38,71 @@ async function offerOf(path: string): Promise<Offer> {
   };
 }
 
-mkdirSync(join(root, 'state'));
+mkdirSync(join(root, 'state'), { recursive: true });
+const files = nodeFiles();
 const slots = createDirectorySlots({
   root,
   stateDirectory: join(root, 'state'),
-  files: nodeFiles(),
+  files,
   space: spaceOf,
   usedBytes: usedBytesOf,
   mountsBelow,
   reserveBytes: 0,
   reserveInodes: 0,
+  newRootId: () => 'ab'.repeat(16),
 });
-const children: number[] = [];
+const cap = Number(megabytesPerSecond) * 1e6;
 const installer = createDirectoryInstaller({
   root,
   slots,
-  settings: defaultInstallSettings,
+  settings: { ...defaultInstallSettings, bandwidthBytesPerSecond: cap === 0 ? null : cap },
   requestHeaders: null,
   run: 'child',
-  onChild: (pid) => children.push(pid),
 });
 const offer = await offerOf(bundle);
-let peakKb = 0;
-let cpuMs = 0;
-
-/** Memory of a process, pages that it shares with others counted by its share: the sum over processes is true. */
-function shareKb(pid: string): number {
-  const rollup = readFileSync(`/proc/${pid}/smaps_rollup`, 'utf8');
-  return Number(/^Pss:\s+(\d+)/m.exec(rollup)?.[1] ?? 0);
-}
-
-/** Peak memory of both processes and CPU of the child that runs, read while it does. */
-const timer = setInterval(() => {
-  try {
-    const pids = ['self', String(children.at(-1))];
-    peakKb = Math.max(
-      peakKb,
-      pids.map(shareKb).reduce((sum, kb) => sum + kb, 0),
-    );
-    const stat = readFileSync(`/proc/${children.at(-1)}/stat`, 'utf8');
-    const fields = stat.split(') ')[1]?.split(' ') ?? [];
-    cpuMs = ((Number(fields[11]) + Number(fields[12])) * 1000) / TICKS_PER_SECOND;
-  } catch {
-    // Not started yet, or ended since.
-  }
-}, 40);
-
 const never = new AbortController().signal;
-await slots.begin(offer, offer.artifactId);
-const startedMs = performance.now();
-const result = await installer.download(offer, offer.artifactId, () => undefined, never);
-const downloadMs = performance.now() - startedMs;
-const downloadCpuMs = cpuMs;
-const downloadPeakMb = peakKb / 1024;
-peakKb = 0;
-const verifyStartedMs = performance.now();
-if (mode === 'verify') {
-  await installer.verify(offer, offer.artifactId, () => undefined, never);
+const boot = createDirectoryBootControl({ root, files });
+
+/** The first switch of a host is one; with a version that is live, so many there and back. */
+const SWITCHES = 51;
+const median = (values: readonly number[]): number =>
+  values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] ?? 0;
+
+async function perform(): Promise<Record<string, number>> {
+  switch (step) {
+    case 'download': {
+      await slots.begin(offer, offer.artifactId);
+      const result = await installer.download(offer, offer.artifactId, () => undefined, never);
+      const { fetchedBytes, reusedBytes, rottenSeedChunks } = result;
+      return { fetchedBytes, reusedBytes, rottenSeedChunks };
+    }
+    case 'verify':
+      await installer.verify(offer, offer.artifactId, () => undefined, never);
+      return {};
+    case 'switch': {
+      const old = await boot.observe();
+      if (old.defaultSlot === null) {
+        await boot.switchTo(offer.artifactId);
+        return {};
+      }
+      const there: number[] = [];
+      const back: number[] = [];
+      for (let i = 0; i < SWITCHES; i += 1) {
+        const startMs = performance.now();
+        await boot.switchTo(offer.artifactId);
+        const switchedMs = performance.now();
+        await boot.rollBackTo(old.defaultSlot, offer.artifactId);
+        there.push(switchedMs - startMs);
+        back.push(performance.now() - switchedMs);
+      }
+      return { switchMs: median(there), rollbackMs: median(back) };
+    }
+    default:
+      throw new Error('usage: run-install download|verify|switch ROOT BUNDLE URL [MB_PER_SECOND]');
+  }
 }
-clearInterval(timer);
-process.stdout.write(
-  JSON.stringify({
-    downloadMs,
-    verifyMs: performance.now() - verifyStartedMs,
-    downloadCpuMs,
-    verifyCpuMs: cpuMs,
-    downloadPeakMb,
-    verifyPeakMb: peakKb / 1024,
-    fetchedBytes: result.fetchedBytes,
-  }),
-);
+
+const startedMs = performance.now();
+const outcome = await perform();
+const stepMs = performance.now() - startedMs;
+process.stdout.write(JSON.stringify({ stepMs, artifactId: offer.artifactId, ...outcome }));

@@ -1,0 +1,270 @@
+/** What is measured: ours and the peers on the same work. Each case is prepared (not timed), run (timed), checked. */
+import { execFile } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { createReadStream } from 'node:fs';
+import { mkdir, readdir, readlink, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { pipeline } from 'node:stream/promises';
+import { promisify } from 'node:util';
+import { makeCasync, makeOstree, makeRdiff, makeSwupdate, makeXdelta } from './artifacts.ts';
+
+const run = promisify(execFile);
+
+export interface Step {
+  readonly name: string;
+  /** For `bash -eo pipefail`. The step of ours prints JSON with `stepMs`, which then is the time. */
+  readonly script: string;
+}
+
+export interface Case {
+  readonly group: 'full' | 'delta' | 'tree' | 'tree-delta';
+  readonly name: string;
+  /** The case whose time is 1.00 in its group. */
+  readonly isReference?: boolean;
+  /** Programs of Debian that must be there; otherwise the case is named as skipped. */
+  readonly needs: readonly string[];
+  /** Once, untimed. */
+  readonly make?: () => Promise<void>;
+  readonly prepare: () => Promise<void>;
+  readonly steps: readonly Step[];
+  /** Where the result is: an image or a directory, compared with v2. */
+  readonly result: () => Promise<string>;
+}
+
+export interface Place {
+  readonly data: string;
+  /** Where results go; emptied. */
+  readonly work: string;
+  readonly url: string;
+  /** The driver of run-install.ts, beside the shipped child. */
+  readonly driver: string;
+}
+
+/** sha256 of a file, hex. */
+export async function sha256Of(path: string): Promise<string> {
+  const hash = createHash('sha256');
+  await pipeline(createReadStream(path, { highWaterMark: 1024 * 1024 }), hash);
+  return hash.digest('hex');
+}
+
+/** All entries with kinds, modes, owners, links and content, as one digest: two trees are equal when theirs are. */
+export async function treeDigestOf(path: string): Promise<string> {
+  const script = `cd "$1"; { find . -mindepth 1 -printf '%P %y %m %U:%G %l\\n' | sort; find . -type f -print0 | sort -z | xargs -0 sha256sum; } | sha256sum`;
+  const { stdout } = await run('bash', ['-c', script, 'digest', path], {
+    env: { LC_ALL: 'C', PATH: process.env['PATH'] ?? '' },
+  });
+  return stdout.slice(0, 64);
+}
+
+/** Our host: `root` with v1 as the live version when the case is a delta. */
+class OurHost {
+  readonly #place: Place;
+  readonly #root: string;
+  readonly #v2: string;
+  readonly #v1: string | null;
+
+  constructor(place: Place, id: string, v2: string, v1: string | null) {
+    this.#place = place;
+    this.#root = join(place.work, `host-${id}`);
+    this.#v2 = v2;
+    this.#v1 = v1;
+  }
+
+  script(step: string, bundle = this.#v2): string {
+    const { driver, data, url } = this.#place;
+    return `${process.execPath} ${driver} ${step} ${this.#root} ${join(data, bundle)} ${url}/${bundle}`;
+  }
+
+  /** The version that is live stays, everything else goes. */
+  async prepare(): Promise<void> {
+    await mkdir(this.#root, { recursive: true });
+    const live = await this.#live();
+    if (this.#v1 !== null && live === null) {
+      for (const step of ['download', 'verify', 'switch'])
+        await run('bash', ['-c', this.script(step, this.#v1)]);
+      return;
+    }
+    const releases = join(this.#root, 'releases');
+    for (const name of await readdir(releases).catch(() => [])) {
+      if (live === null || !name.endsWith(live))
+        await rm(join(releases, name), { recursive: true });
+    }
+    const records = join(this.#root, 'state/slots');
+    for (const name of await readdir(records).catch(() => [])) {
+      if (live === null || !name.startsWith(live)) await rm(join(records, name));
+    }
+  }
+
+  async result(): Promise<string> {
+    const live = await this.#live();
+    const names = await readdir(join(this.#root, 'releases'));
+    const [slot] = names.filter((name) => /^[0-9a-f]{64}$/.test(name) && name !== live);
+    return join(this.#root, 'releases', slot ?? 'missing');
+  }
+
+  async #live(): Promise<string | null> {
+    const link = await readlink(join(this.#root, 'current')).catch(() => null);
+    return link?.slice(-64) ?? null;
+  }
+}
+
+function ours(
+  place: Place,
+  group: Case['group'],
+  name: string,
+  bundles: { readonly v2: string; readonly v1: string | null },
+): Case {
+  const host = new OurHost(place, `${group}-${bundles.v2}`, bundles.v2, bundles.v1);
+  const isImage = bundles.v2.includes('-image-');
+  return {
+    group,
+    name,
+    needs: [],
+    prepare: () => host.prepare(),
+    steps: [
+      { name: `${name}: each chunk verified, synced`, script: host.script('download') },
+      { name: `${name}: read back past the page cache`, script: host.script('verify') },
+    ],
+    result: async () => (isImage ? join(await host.result(), 'root.img') : await host.result()),
+  };
+}
+
+function one(
+  group: Case['group'],
+  name: string,
+  rest: Pick<Case, 'needs' | 'prepare' | 'result'> &
+    Pick<Case, 'make' | 'isReference'> & { readonly script: string },
+): Case {
+  const { script, ...others } = rest;
+  return { group, name, ...others, steps: [{ name, script }] };
+}
+
+function imageCases(place: Place): Case[] {
+  const { data, work, url } = place;
+  const out = join(work, 'peer.img');
+  const dd = `dd of=${out} bs=1M conv=fsync status=none`;
+  const result = (): Promise<string> => Promise.resolve(out);
+  const prepare = (): Promise<void> => rm(out, { force: true });
+  const full = `curl -sf ${url}/v2.img.zst`;
+  // SWUpdate writes to what is there: a slot of the right size.
+  const slot = async (): Promise<void> => {
+    await prepare();
+    await run('truncate', ['-s', '1400M', out]);
+  };
+  const swupdate = `swupdate -H bench:1.0 -k ${data}/swu/ca.pem -l 1 -d`;
+  const makeSwu = async (): Promise<void> => {
+    await makeSwupdate(data, out);
+    await writeFile('/etc/hwrevision', 'bench 1.0\n', { flag: 'wx' }).catch(() => undefined);
+  };
+  const acdc = { v2: 'v2-image-acdc-32k.bundle', v1: 'v1-image-acdc-32k.bundle' };
+  const fastcdc = { v2: 'v2-image-fastcdc-16k.bundle', v1: 'v1-image-fastcdc-16k.bundle' };
+  return [
+    one('full', 'curl, zstd -d, dd conv=fsync (nothing verified)', {
+      isReference: true,
+      needs: ['curl', 'zstd'],
+      prepare,
+      result,
+      script: `${full} | zstd -qdc | ${dd}`,
+    }),
+    ours(place, 'full', 'switchback', { v2: fastcdc.v2, v1: null }),
+    ours(place, 'full', 'switchback, acdc-32k', { v2: acdc.v2, v1: null }),
+    one('full', 'the same pipeline with tee and sha256sum', {
+      needs: ['curl', 'zstd'],
+      prepare,
+      result,
+      script: `${full} | zstd -qdc | tee >(sha256sum >/dev/null) | ${dd}`,
+    }),
+    one('full', 'swupdate, raw zstd, signed', {
+      needs: ['swupdate', 'cpio', 'rdiff', 'openssl'],
+      make: makeSwu,
+      prepare: slot,
+      result,
+      script: `${swupdate} "-u ${url}/swu/full.swu" >/dev/null 2>&1; sync ${out}`,
+    }),
+    ours(place, 'delta', 'switchback, chunks fastcdc-16k', fastcdc),
+    ours(place, 'delta', 'switchback, chunks acdc-32k', acdc),
+    one('delta', 'casync, chunks of 32 KiB on average', {
+      isReference: true,
+      needs: ['casync'],
+      make: () => makeCasync(data),
+      prepare,
+      result,
+      script: `casync extract --seed-output=no --seed=${data}/v1.img --store=${url}/casync/blob.castr ${url}/casync/v2.caibx ${out} >/dev/null; sync ${out}`,
+    }),
+    one('delta', 'swupdate, rdiff', {
+      needs: ['swupdate', 'cpio', 'rdiff', 'openssl'],
+      make: makeSwu,
+      prepare: slot,
+      result,
+      script: `${swupdate} "-u ${url}/swu/rdiff.swu" >/dev/null 2>&1; sync ${out}`,
+    }),
+    one('delta', 'curl, zstd -d, rdiff patch', {
+      needs: ['rdiff', 'curl', 'zstd'],
+      make: () => makeRdiff(data),
+      prepare,
+      result,
+      script: `curl -sf ${url}/v1-v2.rdiff.zst | zstd -qdc | rdiff patch ${data}/v1.img - - | ${dd}`,
+    }),
+    one('delta', 'curl, xdelta3', {
+      needs: ['xdelta3', 'curl'],
+      make: () => makeXdelta(data),
+      prepare,
+      result,
+      script: `curl -sf ${url}/v1-v2.xdelta | xdelta3 -d -q -c -B 1468006400 -s ${data}/v1.img | ${dd}`,
+    }),
+  ];
+}
+
+function treeCases(place: Place): Case[] {
+  const { data, work, url } = place;
+  const out = join(work, 'peer-tree');
+  const repo = join(work, 'ostree');
+  const base = join(work, 'ostree-v1');
+  const result = (): Promise<string> => Promise.resolve(out);
+  const prepare = async (): Promise<void> => {
+    await rm(out, { recursive: true, force: true });
+    await rm(repo, { recursive: true, force: true });
+  };
+  const ostree = `ostree --repo=${repo}`;
+  const init = `mkdir ${repo}; ${ostree} init --mode=bare; ${ostree} remote add --no-gpg-verify origin ${url}/ostree`;
+  const pull = `${ostree} pull -q origin:v2; ${ostree} checkout -H origin:v2 ${out}; sync -f ${work}`;
+  const withV1 = async (): Promise<void> => {
+    await prepare();
+    await run('bash', [
+      '-ec',
+      `[ -e ${base} ] || { ${init}; ${ostree} pull -q origin:v1; mv ${repo} ${base}; }; cp -al ${base} ${repo}`,
+    ]);
+  };
+  const tar = `mkdir ${out}; curl -sf ${url}/v2.tar.zst | zstd -qdc | tar -x --numeric-owner -C ${out} -f -; sync -f ${work}`;
+  const bundles = { v2: 'v2-tree-fastcdc-16k.bundle', v1: 'v1-tree-fastcdc-16k.bundle' };
+  const makeRepo = (): Promise<void> => makeOstree(data);
+  const shell = { needs: ['curl', 'zstd', 'tar'], prepare, result, script: tar };
+  return [
+    one('tree', 'curl, zstd -d, tar x, syncfs (nothing verified)', { ...shell, isReference: true }),
+    ours(place, 'tree', 'switchback', { v2: bundles.v2, v1: null }),
+    one('tree', 'ostree pull and checkout', {
+      needs: ['ostree'],
+      make: makeRepo,
+      prepare: async () => {
+        await prepare();
+        await run('bash', ['-ec', init]);
+      },
+      result,
+      script: pull,
+    }),
+    one('tree-delta', 'ostree pull and checkout (hard links)', {
+      isReference: true,
+      needs: ['ostree'],
+      make: makeRepo,
+      prepare: withV1,
+      result,
+      script: pull,
+    }),
+    ours(place, 'tree-delta', 'switchback', bundles),
+    one('tree-delta', 'curl, zstd -d, tar x, syncfs (nothing reused)', shell),
+  ];
+}
+
+export function allCases(place: Place): Case[] {
+  return [...imageCases(place), ...treeCases(place)];
+}
