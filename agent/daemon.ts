@@ -284,6 +284,7 @@ async function buildHost(
     controlUrls: identity === null ? [] : controlUrls(settings.control, identity),
     identityOf: (slot) => layout.release(slot),
     localChecks: localChecks(settings),
+    acceptOneWay: settings.slots.acceptOneWay,
     traits,
     restarts: () => activator.restarts(),
     onProgress: (progress) => local.onProgress(progress),

@@ -52,6 +52,8 @@ export interface HostPorts {
   readonly localChecks: readonly HealthCheck[];
   /** What the agent itself is, for what an artifact asks for (F16, F17). */
   readonly traits: Omit<HostTraits, 'class' | 'runningRelease'>;
+  /** The operator of this host agreed to versions that cannot be taken back (F53). */
+  readonly acceptOneWay: boolean;
   /** Restarts of what runs, seen since it was activated; absent where nothing can see them. */
   readonly restarts?: () => number;
   readonly onProgress?: (progress: Progress) => void;
@@ -92,7 +94,8 @@ export function planOf(manifest: Manifest, localChecks: readonly HealthCheck[]):
     baseline: check.baseline,
     startAfterMs: check.startAfterMs,
   }));
-  return { soakMs, deadlineMs, maxBoots, control, oneWay: false, checks };
+  const oneWay = manifest.trial.oneWay === true;
+  return { soakMs, deadlineMs, maxBoots, control, oneWay, checks };
 }
 
 /** The table of executors over the ports of a host. */
@@ -250,7 +253,8 @@ async function probe(
   offers: OfferBook,
   effect: Operations['probe'],
 ): Promise<OperationResults['probe']> {
-  if (effect.checks.length === 0) return { results: [] };
+  // A version without checks, or one that soaks, is judged by its restarts all the same (F47).
+  if (effect.checks.length === 0) return { results: [], ...restartsOf(ports) };
   const { manifest } = await offers.of(effect.artifactId, []);
   const checks = checksOf(manifest, ports.localChecks);
   const missing = (name: string): CheckOutcome => ({
@@ -263,12 +267,22 @@ async function probe(
     const check = checks.find((one) => one.name === name);
     return check === undefined ? Promise.resolve(missing(name)) : ports.probes.run(check);
   });
-  const outcome = { results: await Promise.all(results) };
-  return ports.restarts === undefined ? outcome : { ...outcome, restarts: ports.restarts() };
+  return { results: await Promise.all(results), ...restartsOf(ports) };
 }
 
-/** Class, architecture, oldest agent, stepping stone: refused before anything is written. */
+function restartsOf({ restarts }: HostPorts): { readonly restarts?: number } {
+  return restarts === undefined ? {} : { restarts: restarts() };
+}
+
+/** Class, architecture, oldest agent, stepping stone, one-way: refused before anything is written. */
 async function requireCompatible(ports: HostPorts, manifest: Manifest): Promise<void> {
+  if (manifest.trial.oneWay === true && !ports.acceptOneWay) {
+    throw new Problem(
+      'E_NOT_ALLOWED_NOW',
+      `version ${manifest.version} cannot be taken back; this host takes such a one only with slots.accept_one_way`,
+      { artifact: manifest.version },
+    );
+  }
   const { live, slots } = await ports.slots.observe();
   const runningRelease = slots.find((record) => record.slot === live)?.release ?? null;
   checkCompatibility(manifest, { ...ports.traits, class: ports.host.class, runningRelease });

@@ -72,6 +72,11 @@ export const trialRules = v.strictObject({
   maxBoots: positive(10),
   /** `must-reach`: the trial passes only once control was reached from the new version. */
   control: v.picklist(['offline-ok', 'must-reach']),
+  /**
+   * It changes data that the version before cannot read: it is never taken back by itself (F53), and only hosts that say so
+   * take it.
+   */
+  oneWay: v.optional(v.boolean()),
 });
 
 /** How a directory version is started. `{slot}` in an argument stands for the directory of the version. */

@@ -184,6 +184,15 @@ export const settingsSchema = v.strictObject({
       v.pipe(whole(0, 2 ** 50), v.description('Free space that an install must leave.')),
       64 * 1024 * 1024,
     ),
+    acceptOneWay: v.optional(
+      v.pipe(
+        v.boolean(),
+        v.description(
+          'Takes versions whose manifest says `oneWay`: one that fails its trial is not taken back, because the version before could not read the changed data.',
+        ),
+      ),
+      false,
+    ),
   }),
   control: v.strictObject({
     urls: v.optional(

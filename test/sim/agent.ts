@@ -248,6 +248,7 @@ function portsOf(host: AgentHost, parts: Parts): HostPorts {
     },
     identityOf: (slot) => directoryLayout(SLOT_ROOT).release(slot),
     localChecks: [],
+    acceptOneWay: true,
     controlUrls: [host.controlUrl],
     traits: { arch: 'amd64', agent: 1_000_000 },
   };

@@ -1,4 +1,4 @@
-/** Versions and disks that are not for this host: refused at the preflight, before the first byte (F16, F17, F65). */
+/** Versions and disks that are not for this host: refused at the preflight, before the first byte (F16, F17, F53, F65). */
 import { cp, mkdir, readdir, rm, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -6,7 +6,7 @@ import { nodeFiles } from '#/agent/adapters/file-port.ts';
 import { requireSameRoot } from '#/agent/adapters/root-identity.ts';
 import { openStateStore } from '#/agent/adapters/state-store.ts';
 import { systemClock } from '#/agent/adapters/clock.ts';
-import { createExecutors, type HostPorts } from '#/agent/executors.ts';
+import { createExecutors, type HostPorts, planOf } from '#/agent/executors.ts';
 import type { Offer } from '#/agent/ports.ts';
 import { bundleOf, makeHost, offerOf } from '#/test/support/install/host.ts';
 import { scratch } from '#/test/support/install/payloads.ts';
@@ -37,7 +37,10 @@ async function version(release: number, definition: Record<string, unknown>): Pr
 }
 
 /** The preflight as the agent runs it: over its own store, slots and traits. */
-async function preflight(offer: Offer): Promise<unknown> {
+async function executors(
+  offer: Offer,
+  changes: Partial<HostPorts> = {},
+): Promise<ReturnType<typeof createExecutors>> {
   const store = openStateStore({
     files: nodeFiles(),
     directory: join(work.path, 'root/state'),
@@ -53,10 +56,19 @@ async function preflight(offer: Offer): Promise<unknown> {
     host: { id: 'h', group: 'web', class: 'web' },
     traits: { arch: 'amd64', agent: 1_000 },
     localChecks: [],
+    acceptOneWay: false,
     identityOf: (slot: string) => host.layout.release(slot),
+    ...changes,
   } as unknown as HostPorts;
-  const effect = { artifactId: offer.artifactId, held: false };
-  return createExecutors(ports).preflight(effect as never, new AbortController().signal);
+  return createExecutors(ports);
+}
+
+async function preflight(offer: Offer, changes: Partial<HostPorts> = {}): Promise<unknown> {
+  const run = await executors(offer, changes);
+  return run.preflight(
+    { artifactId: offer.artifactId, held: false } as never,
+    new AbortController().signal,
+  );
 }
 
 /** Everything below the slot root, by name. */
@@ -100,6 +112,28 @@ it('F17 a version that needs a stepping stone is refused with the release that i
   await preflight(stone);
   await host.install(stone);
   expect(await preflight(far)).toMatchObject({ slot: far.artifactId });
+});
+
+it('F53 a version that cannot be taken back needs the consent of the host, and its plan says so', async () => {
+  const before = await everything();
+  const trial = { oneWay: true };
+  const oneWay = await version(4, { trial });
+  expect(oneWay.manifest.trial.oneWay).toBe(true);
+  await expect(preflight(oneWay)).rejects.toMatchObject({ code: 'E_NOT_ALLOWED_NOW' });
+  await expect(preflight(oneWay)).rejects.toThrow('slots.accept_one_way');
+  expect(await everything()).toEqual(before);
+  expect(await preflight(oneWay, { acceptOneWay: true })).toMatchObject({
+    slot: oneWay.artifactId,
+  });
+  expect(planOf(oneWay.manifest, []).oneWay).toBe(true);
+  expect(planOf(first.manifest, []).oneWay).toBe(false);
+});
+
+it('F47 a version without any check that is due crashes all the time: its restarts are told', async () => {
+  const run = await executors(first, { restarts: () => 4 });
+  const effect = { artifactId: first.artifactId, checks: [] };
+  const told = await run.probe(effect as never, new AbortController().signal);
+  expect(told).toEqual({ results: [], restarts: 4 });
 });
 
 describe('F65 the disk below the slots was replaced', () => {

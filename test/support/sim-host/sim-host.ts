@@ -221,6 +221,7 @@ async function makeHost(
     host: { id: HOST, group: GROUP, class: 'web' },
     identityOf: (slot: string) => directoryLayout(SLOT_ROOT).release(slot),
     localChecks: [],
+    acceptOneWay: true,
     controlUrls: [],
     traits: { arch: 'amd64' as const, agent: 1_000_000 },
   };
