@@ -9,10 +9,83 @@ export interface TextMutant {
   readonly to: string;
   /** Test files, without `.test.ts`, below `test/`. */
   readonly tests: readonly string[];
+  /** Titles that are tried first; all of the files when these notice nothing. */
+  readonly titles: string | null;
 }
 
 const METADATA = ['attack/tuf-metadata', 'attack/tuf-roles'];
 const OFFERS = ['attack/trust-offers'];
+
+/** The titles of the tests that are about a protection, as the lists number them. */
+const titles: Readonly<Record<string, string>> = {
+  'signature threshold of metadata': 'A02',
+  'one key under two ids counts once': 'A04',
+  'a key signs once': 'A03',
+  expiry: 'A11',
+  'no older version': 'A06',
+  'the next root is exactly one higher': 'A16',
+  'a new root is signed by the old keys': 'A17',
+  'a new root is signed by its own keys': 'A17',
+  'a snapshot drops no role': 'A09',
+  'a snapshot lowers no role': 'A08',
+  'a timestamp lowers no snapshot': 'A07',
+  'the version is the listed one': 'A14',
+  'the length is the signed one': 'A14|A15',
+  'the digest is the signed one': 'A14',
+  'a delegated role is signed by its keys': 'A20|A02',
+  'a snapshot is signed': 'A01',
+  'a timestamp is signed': 'A01',
+  'an expired root ends the refresh': 'A11|A32',
+  'a bound on root rotations': 'A18',
+  'a terminating delegation ends the search': 'A21',
+  'a bound on the roles of one target': 'A21',
+  'only paths of the delegation': 'A22',
+  'a star does not cross a slash': 'A23',
+  'names of roles are narrow': 'A24|A25',
+  'the type is the expected one': 'A30',
+  'the format is of a version that we know': 'A29',
+  'every entry has length and digest': 'A15',
+  'sha256 is among the digests': 'C16',
+  'versions are whole and positive': 'A13',
+  'the snapshot names only roles': 'A25',
+  'dates are real and exact': 'A12',
+  'only Ed25519': 'A31',
+  'exactly the role that may vouch': 'E16|A22',
+  'floors only rise': 'C19|X08',
+  'a release below the floor': 'C19',
+  'revoked artifacts': 'C20',
+  'revocations are never forgotten': 'C20',
+  'revoked keys of roles': 'revoked key|E03',
+  'revoked keys of builders': 'revoked',
+  'a pin never goes back': 'E18|X02',
+  'a pin of this group and host': 'E16',
+  'only what the pin allows': 'C03',
+  'the class of the host': 'C18',
+  'listed as what was pinned': 'C03',
+  'the manifest is the pinned artifact': 'C03|C06',
+  'signed waves': 'X04',
+  'a pin that expired': 'expired',
+  'the architecture of the host': 'C18',
+  'the log entry is of this pin': 'E19',
+  'the log is the one of before': 'L04',
+  'the entry is in the tree': 'L05|L06',
+  'the checkpoint is signed': 'L03',
+  'time never before the floor': 'H04',
+  'the floor of time ends at what offline keys signed': 'H04',
+  'a file below what was committed': 'C19',
+  'signed time answers our question': 'D07',
+  'a proposal has its signatures': 'E17',
+  'a proposal publishes what it lists': 'files that no document',
+  'a document under its own name': 'files that no document',
+  'a signed pin grows': 'E18',
+  'S below the order': 'B01',
+  'canonical points': 'B03',
+  'no points of small order': 'B02|B03',
+  'threshold of an envelope': 'C05',
+  'type of the payload': 'C04',
+  'no signature twice': 'A03|C05',
+  'the verdict of the gates': 'E2',
+};
 
 const of =
   (file: string, tests: readonly string[]) =>
@@ -22,6 +95,7 @@ const of =
     from,
     to,
     tests: [...tests, ...more],
+    titles: titles[name] ?? null,
   });
 
 const set = of('bundle/trust/trusted-set.ts', METADATA);
@@ -87,6 +161,7 @@ export const trustMutants: readonly TextMutant[] = [
     'the length is the signed one',
     'if (listed.length !== null && listed.length !== bytes.length) {',
     'if (listed.length === -1) {',
+    ['attack/tuf-lengths'],
   ),
   set('the digest is the signed one', 'if (digest !== signed) {', "if (digest === '') {"),
   set(
