@@ -2,7 +2,7 @@
  * The Merkle tree of RFC 6962: roots, inclusion proofs, consistency proofs. A tree is read through `ReadNode`, which gives the
  * hash of a complete subtree, so the same functions serve memory, tiles on disk and tiles from a server. docs/specs/audit-log.md.
  */
-import { createHash } from 'node:crypto';
+import { hash } from 'node:crypto';
 import { must } from '#/protocol/errors.ts';
 
 export const HASH_BYTES = 32;
@@ -13,11 +13,11 @@ export const LEVELS_MAX = 53;
 export type ReadNode = (level: number, index: number) => Uint8Array;
 
 export function leafHash(data: Uint8Array): Uint8Array {
-  return createHash('sha256').update(LEAF).update(data).digest();
+  return hash('sha256', Buffer.concat([LEAF, data]), 'buffer');
 }
 
 export function nodeHash(left: Uint8Array, right: Uint8Array): Uint8Array {
-  return createHash('sha256').update(NODE).update(left).update(right).digest();
+  return hash('sha256', Buffer.concat([NODE, left, right]), 'buffer');
 }
 
 const LEAF = Uint8Array.of(0);
@@ -25,7 +25,7 @@ const NODE = Uint8Array.of(1);
 
 /** The hash of the empty tree. */
 export function emptyRoot(): Uint8Array {
-  return createHash('sha256').digest();
+  return hash('sha256', '', 'buffer');
 }
 
 /** Root of the first `size` leaves. */
@@ -88,23 +88,23 @@ export function isIncluded(
   if (!isCount(index) || !isCount(size) || index >= size || !areHashes(proof)) return false;
   let at = index;
   let last = size - 1;
-  let hash = leaf;
+  let node = leaf;
   for (const other of proof) {
     if (last === 0) return false;
     if (at % 2 === 1 || at === last) {
-      hash = nodeHash(other, hash);
+      node = nodeHash(other, node);
       // Levels at which this is the last node and has no sibling.
       while (at % 2 === 0 && at !== 0) {
         at /= 2;
         last = Math.floor(last / 2);
       }
     } else {
-      hash = nodeHash(hash, other);
+      node = nodeHash(node, other);
     }
     at = Math.floor(at / 2);
     last = Math.floor(last / 2);
   }
-  return last === 0 && isSame(hash, root);
+  return last === 0 && isSame(node, root);
 }
 
 /** RFC 9162, section 2.1.4.2. True when the older tree is the beginning of the newer one. */
@@ -151,7 +151,7 @@ function isCount(value: number): boolean {
 }
 
 function areHashes(proof: readonly Uint8Array[]): boolean {
-  return proof.length <= 2 * LEVELS_MAX && proof.every((hash) => hash.length === HASH_BYTES);
+  return proof.length <= 2 * LEVELS_MAX && proof.every((each) => each.length === HASH_BYTES);
 }
 
 export function isSame(a: Uint8Array, b: Uint8Array): boolean {

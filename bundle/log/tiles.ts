@@ -73,16 +73,24 @@ function placeOf(
   return { tile: { level: tileLevel, index: tileIndex, width }, first, count };
 }
 
+/** The root of a whole tile: the hash that stands for it one level up. */
+export function tileRoot(hashes: Uint8Array): Uint8Array {
+  must(hashes.length === TILE_MAX_BYTES, 'L11: a whole tile has 256 hashes');
+  return rootOfHashes(hashes, 0, TILE_WIDTH);
+}
+
+/** The root over `count` hashes, a power of two, from the one numbered `first`. */
+function rootOfHashes(hashes: Uint8Array, first: number, count: number): Uint8Array {
+  if (count === 1) return hashes.subarray(first * HASH_BYTES, (first + 1) * HASH_BYTES);
+  const half = count / 2;
+  return nodeHash(rootOfHashes(hashes, first, half), rootOfHashes(hashes, first + half, half));
+}
+
 /** Reads the nodes of a tree of `size` leaves; `bytesOf` gives the hashes of a tile. */
 export function nodesFromTiles(size: number, bytesOf: (tile: Tile) => Uint8Array): ReadNode {
   return (level, index) => {
     const { tile, first, count } = placeOf(level, index, size);
-    const bytes = bytesOf(tile);
-    const hashOf = (from: number, of: number): Uint8Array =>
-      of === 1
-        ? bytes.subarray(from * HASH_BYTES, (from + 1) * HASH_BYTES)
-        : nodeHash(hashOf(from, of / 2), hashOf(from + of / 2, of / 2));
-    return hashOf(first, count);
+    return rootOfHashes(bytesOf(tile), first, count);
   };
 }
 

@@ -18,7 +18,7 @@ import { parseStrictJson } from '../strict-json.ts';
 import { type LogIdentity, openCheckpoint, type TreeHead } from './checkpoint.ts';
 import { type LogEntry, readEntry } from './entry.ts';
 import { HASH_BYTES, isSame, leafHash, type ReadNode, rootAt } from './merkle.ts';
-import { nodesFromTiles, type Tile, TILE_WIDTH, tilePath, tilesOf } from './tiles.ts';
+import { nodesFromTiles, type Tile, TILE_WIDTH, tilePath, tileRoot, tilesOf } from './tiles.ts';
 
 const REPORT_MAX_BYTES = 1024 * 1024;
 
@@ -104,10 +104,7 @@ function checkUpperTile(
     };
     const bytes = hashes.get(tilePath(below));
     must(bytes !== undefined, `L10: ${tilePath(below)} comes before ${tilePath(tile)}`);
-    const root = rootAt(
-      TILE_WIDTH,
-      nodesFromTiles(TILE_WIDTH, () => bytes),
-    );
+    const root = tileRoot(bytes);
     if (!isSame(root, stored.subarray(at * HASH_BYTES, (at + 1) * HASH_BYTES))) {
       throw broken(`${tilePath(tile)} does not follow from the tiles below it`);
     }

@@ -2,8 +2,8 @@
 import { createHash } from 'node:crypto';
 import type { Kysely } from 'kysely';
 import { entryBytes } from '#/bundle/log/entry.ts';
-import { leafHash, rootAt } from '#/bundle/log/merkle.ts';
-import { nodesFromTiles, type Tile, TILE_WIDTH } from '#/bundle/log/tiles.ts';
+import { leafHash } from '#/bundle/log/merkle.ts';
+import { type Tile, tileRoot, TILE_WIDTH } from '#/bundle/log/tiles.ts';
 import { isProblem, must } from '#/protocol/errors.ts';
 import type { AuditEntry } from '#/protocol/operator-plane.ts';
 import type { Tables } from './schema.ts';
@@ -38,10 +38,7 @@ export async function appendToLog(tx: Db, entry: AuditEntry): Promise<void> {
     n = (n + 1) / TILE_WIDTH - 1;
     const bytes = await tileHashes(tx, { level, index: n, width: TILE_WIDTH });
     must(bytes !== null, `L8: tile ${level}/${n} is whole`);
-    hash = rootAt(
-      TILE_WIDTH,
-      nodesFromTiles(TILE_WIDTH, () => bytes),
-    );
+    hash = tileRoot(bytes);
   }
 }
 
