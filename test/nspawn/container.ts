@@ -1,6 +1,14 @@
 /** A Debian with systemd as its first process, in a container of its own: boots, reboots, loses its power. */
 import { execFile, spawn, type ChildProcess } from 'node:child_process';
-import { closeSync, mkdirSync, openSync, readFileSync } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  openSync,
+  readFileSync,
+  rmdirSync,
+} from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
@@ -22,6 +30,7 @@ export class Container {
   readonly #directory: string;
   readonly #namespace: string;
   #nspawn: ChildProcess | null = null;
+  #isMounted = false;
 
   private constructor(name: string, directory: string, namespace: string) {
     this.name = name;
@@ -48,15 +57,20 @@ export class Container {
       `lowerdir=${lower},upperdir=${upper},workdir=${work}`,
       container.root,
     ]);
+    container.#isMounted = true;
     return container;
   }
 
   /** Boots, and waits until the system manager has started everything. */
   async boot(): Promise<void> {
+    for (const group of this.#groups()) mkdirSync(group, { recursive: true });
     const log = openSync(join(this.#directory, 'console.log'), 'a');
     this.#nspawn = spawn(
-      'systemd-nspawn',
+      '/bin/sh',
       [
+        '-c',
+        'for group in $GROUPS_OF_IT; do echo $$ >"$group/cgroup.procs"; done; exec systemd-nspawn "$@"',
+        'sh',
         '--register=no',
         '--keep-unit',
         '--quiet',
@@ -67,7 +81,10 @@ export class Container {
         `--directory=${this.root}`,
         `--network-namespace-path=${this.#namespace}`,
       ],
-      { stdio: ['ignore', log, log] },
+      {
+        stdio: ['ignore', log, log],
+        env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', GROUPS_OF_IT: this.#groups().join(' ') },
+      },
     );
     closeSync(log);
     await this.waitUntilUp();
@@ -79,6 +96,15 @@ export class Container {
       const { stdout } = await this.try('systemctl is-system-running');
       return ['running', 'degraded'].includes(stdout.trim()) ? true : null;
     });
+  }
+
+  /** Control groups of its own: two system managers in one would end each other's services. */
+  #groups(): readonly string[] {
+    const isUnified = existsSync('/sys/fs/cgroup/cgroup.controllers');
+    const hierarchies = isUnified
+      ? ['/sys/fs/cgroup']
+      : ['/sys/fs/cgroup/systemd', '/sys/fs/cgroup/unified'].filter((path) => existsSync(path));
+    return hierarchies.map((path) => join(path, this.name));
   }
 
   /** The first process of the container, by its pid outside. */
@@ -156,7 +182,9 @@ export class Container {
   /** Powers off; what it has written stays in the upper layer. Resolves with that. */
   async detach(): Promise<string> {
     await this.cutPower();
-    await promisify(execFile)('umount', [this.root]);
+    if (this.#isMounted) await promisify(execFile)('umount', [this.root]);
+    this.#isMounted = false;
+    for (const group of this.#groups()) removeGroup(group);
     return join(this.#directory, 'upper');
   }
 
@@ -164,4 +192,12 @@ export class Container {
     await this.detach();
     await rm(this.#directory, { recursive: true, force: true });
   }
+}
+
+/** A control group and those in it, which no process is in any more. */
+function removeGroup(path: string): void {
+  if (!existsSync(path)) return;
+  for (const entry of readdirSync(path, { withFileTypes: true }))
+    if (entry.isDirectory()) removeGroup(join(path, entry.name));
+  rmdirSync(path);
 }

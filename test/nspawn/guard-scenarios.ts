@@ -18,6 +18,7 @@ function takenBack(
   title: string,
   fault: (host: ManagedHost) => Promise<unknown>,
   expected: {
+    readonly version?: string;
     readonly code?: string;
     readonly words?: RegExp;
     readonly repair?: (host: ManagedHost) => Promise<unknown>;
@@ -30,8 +31,9 @@ function takenBack(
       const host = await world.host(name);
       try {
         await expected.before?.(host);
-        await host.pin('2.0.0');
-        await host.untilOnTrial('2.0.0');
+        const version = expected.version ?? '2.0.0';
+        await host.pin(version);
+        await host.untilOnTrial(version);
         await fault(host);
         await host.untilRuns('1.0.0', BACK_WITHIN_MS);
         await expected.repair?.(host);
@@ -123,6 +125,7 @@ export const guardScenarios: readonly Scenario[] = [
         host.container.run(
           "sed -i 's/lost_ms = .*/lost_ms = 600000/' /etc/switchback/config.d/10-host.toml && systemctl restart switchback-agent",
         ),
+      version: '2.5.0',
       words: /deadline was/,
     },
   ),
@@ -213,6 +216,21 @@ export const guardScenarios: readonly Scenario[] = [
     },
     { repair: agentBack },
   ),
+  {
+    title: 'F57 the version ends after a moment: the agent goes back, the guard stays out of it',
+    async run(world, name) {
+      const host = await world.host(name);
+      try {
+        await host.pin('4.0.0');
+        await host.untilReported('E_HEALTH', /./);
+        await host.untilSettledOn('1.0.0');
+      } catch (error) {
+        throw new Error(await host.container.journal(), { cause: error });
+      } finally {
+        await host.remove();
+      }
+    },
+  },
   takenBack(
     'F57 the version fails its check: the agent goes back, the guard stays out of it',
     async (host) => host.container.run('systemctl stop web.service'),

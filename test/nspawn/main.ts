@@ -8,13 +8,19 @@ import { powerScenarios } from './power-scenarios.ts';
 import { World } from './world.ts';
 
 /** Most of a scenario is waiting for the guard. */
-const AT_ONCE = 4;
+const AT_ONCE = 6;
 
 const [filter = ''] = process.argv.slice(2);
 const all = [...packageScenarios, ...guardScenarios, ...powerScenarios];
 const queue = [...all.filter(({ title }) => title.includes(filter)).entries()];
 let [passed, failed] = [0, 0];
 const world = await World.create();
+const stop = (): void => {
+  queue.length = 0;
+  void world.close().finally(() => process.exit(1));
+};
+process.once('SIGINT', stop);
+process.once('SIGTERM', stop);
 try {
   await Promise.all(Array.from({ length: AT_ONCE }, runner));
 } finally {

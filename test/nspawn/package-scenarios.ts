@@ -87,11 +87,48 @@ async function fromFreshToPurged(world: World, name: string): Promise<void> {
   }
 }
 
+/** The server's package: nothing runs before an operator has made the keys, and a purge does not take them. */
+async function controlPackage(world: World, name: string): Promise<void> {
+  const container = await world.bare(name);
+  const answers =
+    'for i in 1 2 3 4 5 6 7 8 9 10; do /usr/lib/switchback-control/node -e "fetch(\'http://127.0.0.1:8420/healthz\').then((a) => process.exit(a.ok ? 0 : 1), () => process.exit(1))" && exit 0; sleep 1; done; exit 1';
+  try {
+    await container.boot();
+    copyFileSync(world.controlPackageFile, join(container.root, 'root/control.deb'));
+    await container.run('apt-get install -y --no-install-recommends /root/control.deb');
+    await container.run('! systemctl is-active switchback-control');
+    const exposure = 'systemd-analyze security --no-pager switchback-control | tail -n 1';
+    process.stdout.write(await container.run(exposure));
+    await container.run(
+      'runuser -u switchback-control -- switchback init --data /var/lib/switchback-control',
+    );
+    await container.run(`systemctl start switchback-control && (${answers})`);
+    await container.run(
+      'test "$(stat -c %U:%a /var/lib/switchback-control)" = switchback-control:700',
+    );
+    await container.reboot();
+    await container.run(answers);
+    await container.run('apt-get purge -y switchback-control');
+    await container.run(
+      'test -s /var/lib/switchback-control/keys/root.json && ! ls /usr/lib/switchback-control',
+    );
+  } catch (error) {
+    throw new Error(await container.journal(), { cause: error });
+  } finally {
+    await container.remove();
+  }
+}
+
 export const packageScenarios: readonly Scenario[] = [
   {
     title:
       'a fresh Debian: apt install, a join text, managed; purge leaves the versions and nothing else',
     run: fromFreshToPurged,
+  },
+  {
+    title:
+      'control: nothing runs before init, it is back after a reboot, and purge leaves the keys',
+    run: controlPackage,
   },
   {
     title:

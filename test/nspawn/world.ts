@@ -10,6 +10,14 @@ import { TestNetwork } from './network.ts';
 import { debianRoot } from './root.ts';
 
 const GROUP = 'web';
+/** Lines of systemd on how much of the system each unit could reach. */
+const EXPOSURE = `systemd-analyze security --no-pager | grep switchback
+mkdir -p /run/systemd/system/switchback-agent.service.d
+cp /usr/share/doc/switchback-agent/examples/10-units-only.conf /run/systemd/system/switchback-agent.service.d/
+systemctl daemon-reload
+systemd-analyze security --no-pager switchback-agent | tail -n 1 | sed 's/$/ (10-units-only.conf)/'
+rm -r /run/systemd/system/switchback-agent.service.d
+systemctl daemon-reload`;
 
 interface ReleaseOptions {
   readonly version: string;
@@ -31,32 +39,44 @@ const RELEASES: readonly ReleaseOptions[] = [
     deadlineMs: 60_000,
     program: 'exec sleep infinity',
   },
+  // Its deadline comes long before its heartbeat is missed.
+  {
+    version: '2.5.0',
+    release: 3,
+    soakMs: 24_000,
+    deadlineMs: 25_000,
+    program: 'exec sleep infinity',
+  },
   {
     version: '3.0.0',
-    release: 3,
+    release: 4,
     soakMs: 4_000,
     deadlineMs: 90_000,
     program: 'exec sleep infinity',
   },
-  { version: '4.0.0', release: 4, soakMs: 4_000, deadlineMs: 20_000, program: 'sleep 1; exit 1' },
+  // Starts, and ends after a moment.
+  { version: '4.0.0', release: 5, soakMs: 4_000, deadlineMs: 60_000, program: 'sleep 1; exit 1' },
 ];
 
 export class World {
   readonly fleet: Fleet;
   readonly directory: string;
   readonly packageFile: string;
+  readonly controlPackageFile: string;
   readonly #network: TestNetwork;
   readonly #root: string;
   /** The layer that installing the package made. */
   #installed = '';
   #count = 0;
+  readonly #containers: Container[] = [];
 
   private constructor(fleet: Fleet, directory: string, network: TestNetwork, root: string) {
     this.fleet = fleet;
     this.directory = directory;
     this.#network = network;
     this.#root = root;
-    this.packageFile = packageFile();
+    this.packageFile = packageFile('switchback-agent');
+    this.controlPackageFile = packageFile('switchback-control');
   }
 
   static async create(): Promise<World> {
@@ -67,8 +87,13 @@ export class World {
     const fleet = await Fleet.create(join(directory, 'fleet'), network.address);
     await fleet.cli(['group', 'create', GROUP, '--poll', '1s', '--poll-active', '1s']);
     const world = new World(fleet, directory, network, root);
-    for (const release of RELEASES) await world.#release(release);
-    await world.#install();
+    try {
+      for (const release of RELEASES) await world.#release(release);
+      await world.#install();
+    } catch (error) {
+      await world.close();
+      throw error;
+    }
     return world;
   }
 
@@ -118,7 +143,7 @@ maxBoots = 2
   async bare(name: string): Promise<Container> {
     this.#count += 1;
     const directory = join(this.directory, `c${this.#count}`);
-    return await Container.create(name, this.#root, directory, await this.#network.join());
+    return await this.#container(name, this.#root, directory);
   }
 
   /** Installs the package once, in a container that runs, and keeps what that wrote as a layer. */
@@ -127,6 +152,7 @@ maxBoots = 2
     await container.boot();
     copyFileSync(this.packageFile, join(container.root, 'root/agent.deb'));
     await container.run('apt-get install -y --no-install-recommends /root/agent.deb');
+    process.stdout.write(await container.run(EXPOSURE));
     writeScenarioFiles(container.root);
     await container.run(
       'rm /root/agent.deb && systemctl stop switchback-agent && rm -rf /var/lib/switchback/*',
@@ -135,12 +161,18 @@ maxBoots = 2
     this.#installed = await container.detach();
   }
 
+  async #container(name: string, lower: string, directory: string): Promise<Container> {
+    const container = await Container.create(name, lower, directory, await this.#network.join());
+    this.#containers.push(container);
+    return container;
+  }
+
   /** A booted, enrolled host that runs 1.0.0. */
   async host(name: string): Promise<ManagedHost> {
     this.#count += 1;
     const directory = join(this.directory, `c${this.#count}`);
     const lower = `${this.#installed}:${this.#root}`;
-    const container = await Container.create(name, lower, directory, await this.#network.join());
+    const container = await this.#container(name, lower, directory);
     const host = new ManagedHost(container, this.fleet);
     try {
       await container.boot();
@@ -156,19 +188,20 @@ maxBoots = 2
   }
 
   async close(): Promise<void> {
+    for (const container of this.#containers) await container.remove();
     await this.fleet.stop();
     await this.#network.close();
     await rm(this.directory, { recursive: true, force: true });
   }
 }
 
-function packageFile(): string {
+function packageFile(name: string): string {
   const wanted = `_${arch() === 'arm64' ? 'arm64' : 'amd64'}.deb`;
   const directory = join(REPOSITORY, 'dist/deb');
   const found = readdirSync(directory).find(
-    (file) => file.startsWith('switchback-agent_') && file.endsWith(wanted),
+    (file) => file.startsWith(`${name}_`) && file.endsWith(wanted),
   );
-  if (found === undefined) throw new Error('no package of the agent in dist/deb: npm run package');
+  if (found === undefined) throw new Error(`no package ${name} in dist/deb: npm run package`);
   return join(directory, found);
 }
 
@@ -188,7 +221,7 @@ min_interval_ms = 200
 first_spread_ms = 0
 [guard]
 heartbeat_interval_ms = 1000
-heartbeat_lost_ms = 10000
+heartbeat_lost_ms = 8000
 `,
   );
   put(
