@@ -15,6 +15,7 @@ import { Problem } from '#/protocol/errors.ts';
 import {
   adminTokenPath,
   createSecretFile,
+  type DataDir,
   firstTrustFiles,
   initDataDir,
   openDataDir,
@@ -32,6 +33,7 @@ import { sweepUploads } from './http/release-handlers.ts';
 import { createApp } from './http/server.ts';
 import { createStrays } from './http/strays.ts';
 import { refreshTrust, startClockwork } from './jobs/clockwork.ts';
+import { type DataLock, lockDataDir } from './lock.ts';
 import { openSqliteStore } from './store/sqlite.ts';
 
 export interface ControlOptions {
@@ -154,9 +156,12 @@ function createListener(
   return server;
 }
 
-async function servicesOf(options: ControlOptions, stopping: AbortSignal): Promise<Services> {
+async function servicesOf(
+  options: ControlOptions,
+  dir: DataDir,
+  stopping: AbortSignal,
+): Promise<Services> {
   const log = options.log ?? pino({ level: 'silent' });
-  const dir = await openDataDir(options.dataDir);
   await sweepUploads(options.dataDir);
   const hub = createEventHub();
   const store = openSqliteStore({
@@ -204,18 +209,53 @@ async function servicesOf(options: ControlOptions, stopping: AbortSignal): Promi
   };
 }
 
-/** Serves a directory that `initControl` made. Resolves once it listens. */
+async function listen(server: Server, port: number, host: string): Promise<void> {
+  try {
+    server.listen({ port, host });
+    await once(server, 'listening');
+  } catch (cause) {
+    const code = cause instanceof Error && 'code' in cause ? String(cause.code) : '';
+    if (code === 'EADDRINUSE')
+      throw new Problem('E_BUSY', `another program listens on ${host}:${port}`, {}, { cause });
+    throw new Problem('E_CONFIG', `cannot listen on ${host}:${port}: ${code}`, {}, { cause });
+  }
+}
+
+/**
+ * Serves a directory that `initControl` made. Resolves once it listens.
+ * @throws Problem E_BUSY when another control serves the directory or something listens on the port, E_CONFIG.
+ */
 export async function startControl(options: ControlOptions): Promise<Control> {
+  const dir = await openDataDir(options.dataDir);
+  const lock = lockDataDir(options.dataDir);
+  try {
+    return await startLocked(options, dir, lock);
+  } catch (error) {
+    lock.release();
+    throw error;
+  }
+}
+
+async function startLocked(
+  options: ControlOptions,
+  dir: DataDir,
+  lock: DataLock,
+): Promise<Control> {
   const stopping = new AbortController();
-  const services = await servicesOf(options, stopping.signal);
+  const services = await servicesOf(options, dir, stopping.signal);
   const { desk, log, gauge } = services;
   await refreshTrust(desk);
   const app = createApp(services);
   const server = createListener(options, services, (request, env) =>
     app.fetch(request, env as never),
   );
-  server.listen({ port: options.port, host: options.host ?? '127.0.0.1' });
-  await once(server, 'listening');
+  try {
+    await listen(server, options.port, options.host ?? '127.0.0.1');
+  } catch (error) {
+    gauge.stop();
+    await desk.engine.store.close();
+    throw error;
+  }
   const clockwork = startClockwork({
     desk,
     gauge,
@@ -249,6 +289,7 @@ export async function startControl(options: ControlOptions): Promise<Control> {
       await desk.engine.settled();
       gauge.stop();
       await desk.engine.store.close();
+      lock.release();
     },
   };
 }

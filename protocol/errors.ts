@@ -303,7 +303,7 @@ export const errors = {
     ...refused,
     http: 409,
     doc: 'The thing has changed or exists already.',
-    act: 'Read it again and repeat the change.',
+    act: 'Look at what is there now, then repeat the change or choose another name.',
   },
   E_REPORT_SEQUENCE: {
     ...refused,
@@ -362,7 +362,7 @@ export const errors = {
   },
   E_BUSY: {
     ...unavailable,
-    doc: 'Another agent or command holds the lock.',
+    doc: 'Another program holds the lock or the address.',
     act: 'Wait for it, or end it.',
   },
   E_CONFIG: {
