@@ -86,6 +86,8 @@ export class SourceSet {
     const backoff = Math.min(backoffMaxMs, backoffMs * 2 ** (standing.failuresInRow - 1));
     standing.notBeforeMs = nowMs + Math.max(asked, backoff * (0.5 + this.#unit() / 2));
     standing.givenUp =
+      // The same file gives the same bytes: nobody repairs it while we wait.
+      source.describe().kind === 'file' ||
       standing.failuresInRow >= attemptsPerSource ||
       standing.refusals >= REFUSALS_ALLOWED ||
       asked > retryAfterMaxMs ||

@@ -48,6 +48,21 @@ describe('several sources', () => {
     expect(set.pick(100_000).source).toBe(sources[1]);
   });
 
+  it('F8 a local file that is damaged is not read again: its bytes stay the same', () => {
+    const file: Source = {
+      ...source('file:///b'),
+      describe: () => ({ url: 'file:///b', kind: 'file', ranged: true }),
+    };
+    const only = new SourceSet([file], settings, () => 1);
+    only.failed(file, new Problem('E_CHUNK', 'damaged'), 0);
+    expect(() => only.pick(0)).toThrow(expect.objectContaining({ code: 'E_CHUNK' }));
+    // Another source may still have it.
+    const [remote] = [source('https://a')];
+    const both = new SourceSet([file, remote as Source], settings, () => 1);
+    both.failed(file, new Problem('E_CHUNK', 'damaged'), 0);
+    expect(both.pick(0)).toEqual({ source: remote, waitMs: 0 });
+  });
+
   it('F7 pauses double up to their limit and have jitter', () => {
     const sources = [source('a')];
     const set = new SourceSet(sources, { ...settings, attemptsPerSource: 10 }, () => 0);
