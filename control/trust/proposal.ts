@@ -7,9 +7,9 @@ import { verifyFast } from '#/bundle/ed25519.ts';
 import { bytesOfHex, hexOf, sha256, type TufKey } from '#/bundle/keys.ts';
 import { parseStrictJson } from '#/bundle/strict-json.ts';
 import { checkShape } from '#/bundle/trust/documents.ts';
-import { METADATA_MAX_BYTES } from '#/bundle/trust/metadata.ts';
+import { decodeMetadata } from '#/bundle/trust/metadata.ts';
 import { type Role } from '#/bundle/trust/role.ts';
-import { ed25519KeyOf } from '#/bundle/trust/rules.ts';
+import { agentRules, ed25519KeyOf } from '#/bundle/trust/rules.ts';
 import { secondsAt } from '#/bundle/trust/shape.ts';
 import { Problem } from '#/protocol/errors.ts';
 import { type Proposal, PROPOSAL_MAX_BYTES, proposalDocument } from '#/protocol/proposal.ts';
@@ -236,12 +236,8 @@ function requireListed(files: readonly RepositoryFile[]): void {
     seen.add(file.name);
     const role = roleOf(file.name);
     if (role === null) continue;
-    const { signed } = readFile<SignedDocument>({ read: () => file.bytes }, file.name);
-    const isTargets = role !== 'root';
-    if (
-      signed._type !== (isTargets ? 'targets' : 'root') ||
-      file.name !== `metadata/${signed.version}.${role}.json`
-    )
+    const { signed } = readDocumentFile(file.name, role, file.bytes);
+    if (file.name !== `metadata/${signed.version}.${role}.json`)
       throw refusedFile(file.name, `holds ${signed._type} ${signed.version}`);
     if (signed._type !== 'targets') continue;
     for (const [path, target] of Object.entries(signed.targets))
@@ -318,10 +314,16 @@ function roleOf(name: string): string | null {
 }
 
 function readProposed(file: Proposal['files'][number]): SignedFile<SignedDocument> {
-  const bytes = Buffer.from(file.base64, 'base64');
-  const store = { read: () => bytes };
-  if (bytes.length > METADATA_MAX_BYTES.targets) {
-    throw new Problem('E_TOOBIG', `${file.name} has ${bytes.length} bytes`, { name: file.name });
-  }
-  return readFile<SignedDocument>(store, file.name);
+  return readDocumentFile(file.name, roleOf(file.name), Buffer.from(file.base64, 'base64'));
+}
+
+/** A document from outside, in a form that every host reads. @throws Problem E_TOOBIG, E_PARSE, E_SCHEMA, E_TYPE, E_VERSION, … */
+function readDocumentFile(
+  name: string,
+  role: string | null,
+  bytes: Uint8Array,
+): SignedFile<SignedDocument> {
+  if (role === 'root') decodeMetadata('root', bytes, agentRules);
+  else decodeMetadata('targets', bytes, agentRules);
+  return readFile<SignedDocument>({ read: () => bytes }, name);
 }

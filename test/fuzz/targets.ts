@@ -29,12 +29,14 @@ import { desiredPath } from '#/bundle/trust/documents.ts';
 import { decodeMetadata } from '#/bundle/trust/metadata.ts';
 import { topLevelRoles } from '#/bundle/trust/role.ts';
 import { agentRules } from '#/bundle/trust/rules.ts';
+import { proposalLines } from '#/control/cli/trust/proposal-text.ts';
 import { decodeKeyFile, encodeKeyFile } from '#/control/trust/key-file.ts';
 import {
   acceptProposal,
   decodeProposal,
   encodeProposal,
   propose,
+  signNeeded,
 } from '#/control/trust/proposal.ts';
 import { setFloors } from '#/control/trust/targets.ts';
 import { formatAgentState, parseAgentState } from '#/protocol/agent-plane.ts';
@@ -187,7 +189,12 @@ function trustTargets(): readonly FuzzTarget[] {
     {
       name: 'proposal',
       seeds: [encodeProposal(change)],
-      parse: (bytes) => acceptProposal(world.repository(), decodeProposal(bytes)),
+      parse: (bytes) => {
+        const decoded = decodeProposal(bytes);
+        proposalLines(decoded);
+        const { proposal } = signNeeded(decoded, world.keys.control);
+        return acceptProposal(world.repository(), proposal);
+      },
     },
     { name: 'key-file', seeds: [encodeKeyFile(world.keys.control)], parse: decodeKeyFile },
     {

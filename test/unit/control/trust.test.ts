@@ -163,6 +163,28 @@ describe('proposals', () => {
   });
 });
 
+describe('proposals that nobody could have made', () => {
+  it.each([
+    ['a signature without its bytes', { signatures: [{ keyid: 'a' }] }],
+    ['no document', { signed: null, signatures: [] }],
+    ['a document of another kind', { signed: { _type: 'root' }, signatures: [] }],
+  ])('%s ends control instead of being refused', async (_, content) => {
+    const { world } = await ready();
+    const control = { ...world.repository(), keys: world.keys.control };
+    const made = propose(control, 'floor', (r) => setFloors(r, { web: 1 }));
+    const files = made.files.map((file) =>
+      file.name.endsWith('policy.json')
+        ? { ...file, base64: Buffer.from(JSON.stringify(content)).toString('base64') }
+        : file,
+    );
+    for (const use of [
+      () => acceptProposal(control, { ...made, files }),
+      () => signProposal({ ...made, files }, [], ['policy']),
+    ])
+      expect(['E_SCHEMA', 'E_TYPE', 'E_SPEC']).toContain(codeOf(use));
+  });
+});
+
 describe('status', () => {
   it('starter trust says for each role what control could do, and hardening silences it', () => {
     const world = new TrustWorld();
