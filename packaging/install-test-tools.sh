@@ -4,6 +4,8 @@ set -euo pipefail
 
 packages=(
   zsh fish          # completion scripts, run in the shells they are for
+  systemd-container mmdebstrap iproute2   # test/nspawn: packages and guard in containers
+  lintian dpkg-dev  # the packages
   strace            # the order of writes and syncs of the agent
 )
 

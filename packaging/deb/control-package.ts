@@ -16,6 +16,10 @@ export async function controlPackage(origin: PackageOrigin): Promise<DebPackage>
   const from = (path: string): Promise<string> =>
     readFile(join(repositoryRoot, 'packaging', path), 'utf8');
   const migrations = await readdir(join(repositoryRoot, 'dist/migrations'));
+  // Those of the agent are in its own package.
+  const bundles = (await readdir(join(repositoryRoot, 'dist'))).filter(
+    (file) => file.endsWith('.mjs') && !/^(?:agent|install-)/.test(file),
+  );
   const { stdout: usage } = await promisify(execFile)(process.execPath, [
     join(repositoryRoot, 'dist/control.mjs'),
     '--help',
@@ -41,9 +45,7 @@ export async function controlPackage(origin: PackageOrigin): Promise<DebPackage>
     ),
     files: [
       ...(await programFiles(NAME, origin, [
-        'control.mjs',
-        'cli.mjs',
-        'compress-worker.mjs',
+        ...bundles,
         'gate-worker.mjs',
         ...migrations.map((file) => `migrations/${file}`),
       ])),

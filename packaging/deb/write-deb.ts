@@ -8,6 +8,7 @@ import {
   mkdir,
   mkdtemp,
   readFile,
+  rename,
   rm,
   writeFile,
 } from 'node:fs/promises';
@@ -96,7 +97,7 @@ export async function writeDeb(deb: DebPackage, directory: string): Promise<stri
     const out = join(directory, `${deb.name}_${deb.version}_${deb.architecture}.deb`);
     await promisify(execFile)(
       'dpkg-deb',
-      ['--root-owner-group', '-Zxz', '-z1', '--threads-max=2', '--build', stage, out],
+      ['--root-owner-group', '-Zxz', '-z1', '--threads-max=2', '--build', stage, `${out}.tmp`],
       {
         env: {
           PATH: process.env['PATH'] ?? '',
@@ -105,6 +106,8 @@ export async function writeDeb(deb: DebPackage, directory: string): Promise<stri
         },
       },
     );
+    // A build that was ended leaves no half package under its name.
+    await rename(`${out}.tmp`, out);
     return out;
   } finally {
     await rm(stage, { recursive: true, force: true });
