@@ -10,12 +10,15 @@ import { TestNetwork } from './network.ts';
 import { debianRoot } from './root.ts';
 
 const GROUP = 'web';
-/** Lines of systemd on how much of the system each unit could reach. */
-const EXPOSURE = `systemd-analyze security --no-pager | grep switchback
+/** What systemd says of how much of the system each unit could reach. */
+const EXPOSURE = `exposure() { systemd-analyze security --no-pager "$1" | tail -n 1 | sed "s/$/ $2/"; }
+exposure switchback-agent
+exposure switchback-guard
+exposure switchback-guard-boot
 mkdir -p /run/systemd/system/switchback-agent.service.d
 cp /usr/share/doc/switchback-agent/examples/10-units-only.conf /run/systemd/system/switchback-agent.service.d/
 systemctl daemon-reload
-systemd-analyze security --no-pager switchback-agent | tail -n 1 | sed 's/$/ (10-units-only.conf)/'
+exposure switchback-agent '(with 10-units-only.conf)'
 rm -r /run/systemd/system/switchback-agent.service.d
 systemctl daemon-reload`;
 
