@@ -141,6 +141,11 @@ class Verifier implements AgentTrust {
     const { set, session } = await this.#refresh(context.nowMs);
     const { memory } = await this.#load();
     const pin = await readPin(set, session, this.#documents, memory, host);
+    if (pin.desired === null) {
+      await this.#keep(pin.set, memory);
+      this.#notice('no-switch', `group ${host.group} is not pinned`);
+      return null;
+    }
     await this.#keep(pin.set, pin.memory);
     const hindrance = pinHindrance(pin.desired, offer.artifactId, host.host, session.now);
     if (hindrance !== null) {

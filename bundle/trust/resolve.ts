@@ -133,6 +133,12 @@ export interface Pin {
   readonly desired: DesiredDocument;
 }
 
+/** The group's role lists no pin: its operators took it back, and what an agent has to do is nothing. */
+export interface NoPin {
+  readonly set: TrustedSet;
+  readonly desired: null;
+}
+
 /**
  * Step 4: the pin of this host, or of its group; from exactly the group's role, never older than one seen before, and in the
  * audit log when the policy names one.
@@ -143,12 +149,14 @@ export async function readPin(
   documents: Documents,
   memory: TrustMemory,
   host: HostContext,
-): Promise<Pin> {
+): Promise<Pin | NoPin> {
   const role = groupRole(host.group);
   const hostPath = hostDesiredPath(host.group, host.host);
   const own = await findOptional(set, hostPath, role, session);
   const path = own === null ? desiredPath(host.group) : hostPath;
-  const found = own ?? (await findIn(set, path, role, session));
+  const found = own ?? (await findOptional(set, path, role, session));
+  // The role itself cannot be an older one: its version only grows (A08).
+  if (found === null) return { set, desired: null };
   const desired = readDocument(path, desiredDocument, await documentOf(found, session, documents));
   if (desired.group !== host.group || (own !== null && desired.host !== host.host)) {
     throw new Problem('E_PIN', `${path} is the pin of ${desired.group} ${desired.host ?? ''}`);

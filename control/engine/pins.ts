@@ -1,9 +1,15 @@
 /** Pins: the change, its signed document, its rollout and its audit entry are one transaction. */
 import type { Group, Host, Pin, Release, Rollout } from '#/control/core/model.ts';
 import { subjectDigest } from '#/bundle/log/entry.ts';
-import { clearHostDesired, setDesired, setHostDesired } from '#/control/trust/targets.ts';
+import type { Repository, RepositoryFile } from '#/control/trust/repository.ts';
+import {
+  clearDesired,
+  clearHostDesired,
+  setDesired,
+  setHostDesired,
+} from '#/control/trust/targets.ts';
 import type { DesiredDocument } from '#/protocol/documents.ts';
-import { Problem } from '#/protocol/errors.ts';
+import { isProblem, Problem } from '#/protocol/errors.ts';
 import type { AuditEntry } from '#/protocol/operator-plane.ts';
 import type { GroupName, HostId } from '#/protocol/ids.ts';
 import type { PinRequest } from '#/protocol/pin.ts';
@@ -171,16 +177,36 @@ export async function adoptPin(
   await keepHostPin(draft, group, host, pin, release);
 }
 
-/** Removes the pin of a group: its hosts stay where they are, its rollout ends. The last signed document stays published. */
+/**
+ * Removes the pin of a group: its hosts stay where they are, its rollout ends, and its role is signed anew without the pin. Where
+ * the keys of the group are elsewhere, control only stops offering: the signed pin stays until its operators sign another.
+ */
 export function unpinGroup(desk: Desk, name: GroupName, actor: string): Promise<void> {
   return desk.engine.change(async (draft) => {
-    const group = draft.group(name);
-    if (group.pin === null) throw new Problem('E_NOT_FOUND', `group ${name} is not pinned`);
-    await endRollout(draft, group, `the pin was removed by ${actor}`);
-    await draft.writer.removePin(name, null, draft.now);
-    await draft.putGroup({ ...group, pin: null }, true);
-    await draft.audit(actor, 'unpin', `group/${name}`, { artifactId: group.pin.artifactId });
+    if (draft.group(name).pin === null)
+      throw new Problem('E_NOT_FOUND', `group ${name} is not pinned`);
+    await draft.publish(withoutPin(repositoryOf(desk, draft), name));
+    await forgetGroupPin(draft, name, actor);
   });
+}
+
+function withoutPin(repository: Repository, group: GroupName): readonly RepositoryFile[] {
+  try {
+    return clearDesired(repository, group);
+  } catch (error) {
+    if (isProblem(error, 'E_SIGS')) return [];
+    throw error;
+  }
+}
+
+/** The pin of a group was signed away, here or elsewhere, inside the change that publishes that. */
+export async function forgetGroupPin(draft: Draft, name: GroupName, actor: string): Promise<void> {
+  const group = draft.group(name);
+  if (group.pin === null) return;
+  await endRollout(draft, group, `the pin was removed by ${actor}`);
+  await draft.writer.removePin(name, null, draft.now);
+  await draft.putGroup({ ...group, pin: null }, true);
+  await draft.audit(actor, 'unpin', `group/${name}`, { artifactId: group.pin.artifactId });
 }
 
 /** Pins one host; this goes before the pin of its group, and starts no rollout. */

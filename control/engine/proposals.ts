@@ -25,7 +25,7 @@ import type { Proposal } from '#/protocol/proposal.ts';
 import { readRevoked } from '#/control/trust/targets.ts';
 import { type Desk, repositoryOf } from './desk.ts';
 import type { Draft } from './draft.ts';
-import { adoptPin, forgetHostPin } from './pins.ts';
+import { adoptPin, forgetGroupPin, forgetHostPin } from './pins.ts';
 import { keepRevocation } from './releases.ts';
 
 export interface Accepted {
@@ -129,8 +129,10 @@ async function followPins(
     .sort((a, b) => a.seq - b.seq);
   for (const pin of pins) await adoptPin(desk, draft, pin, actor);
   for (const path of Object.keys(before)) {
+    if (now.targets[path] !== undefined) continue;
     const id = /\/host-(h-[0-9a-f]{32})\.json$/.exec(path)?.[1] as HostId | undefined;
-    if (id !== undefined && now.targets[path] === undefined) await forgetHostPin(draft, id, actor);
+    if (id !== undefined) await forgetHostPin(draft, id, actor);
+    else if (path === desiredPath(group)) await forgetGroupPin(draft, group, actor);
   }
 }
 

@@ -154,9 +154,17 @@ export function clearHostDesired(
   group: string,
   host: string,
 ): readonly RepositoryFile[] {
+  return clear(repository, group, hostDesiredPath(group, host));
+}
+
+/** Takes the pin of a group back: its role is signed anew without it, and hosts stay where they are. */
+export function clearDesired(repository: Repository, group: string): readonly RepositoryFile[] {
+  return clear(repository, group, desiredPath(group));
+}
+
+function clear(repository: Repository, group: string, path: string): readonly RepositoryFile[] {
   const role = groupRole(group);
   const document = readRoleDocument(repository, role);
-  const path = hostDesiredPath(group, host);
   if (document.targets[path] === undefined) return [];
   delete document.targets[path];
   return publish(repository, new Map([[role, document]]), []);

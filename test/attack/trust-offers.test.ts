@@ -22,6 +22,7 @@ import {
 } from '#/control/trust/repository.ts';
 import { addClass, addGroup, refreshTimestamp } from '#/control/trust/delegations.ts';
 import {
+  clearDesired,
   clearHostDesired,
   revoke,
   setBuilders,
@@ -329,6 +330,33 @@ describe('what is pinned', () => {
     expect(
       await agent.trust.resolve(assignmentOf(scene.artifact), contextOf(world.nowMs)),
     ).toBeNull();
+  });
+
+  it('X02 a pin that was taken back is nothing to do, and served again it is refused', async () => {
+    const scene = await ready();
+    const { world, agent, artifact } = scene;
+    const pinned = new Map(world.files);
+    world.publish(clearDesired(world.repository(), 'blue'));
+    expect(await agent.trust.resolve(assignmentOf(artifact), contextOf(world.nowMs))).toBeNull();
+    expect(agent.notices.at(-1)).toMatchObject({
+      kind: 'no-switch',
+      message: 'group blue is not pinned',
+    });
+    const unpinned = new Map(world.files);
+    for (const [name, bytes] of pinned) world.files.set(name, bytes);
+    await refuses(scene, 'E_ROLLBACK');
+    // Its file alone, without the role that lists it, is nothing either.
+    for (const [name, bytes] of unpinned) world.files.set(name, bytes);
+    expect(await agent.trust.resolve(assignmentOf(artifact), contextOf(world.nowMs))).toBeNull();
+    // A pin that follows holds; one below what was seen does not.
+    world.pin(artifact, 1);
+    const again = await agent.trust.resolve(assignmentOf(artifact), contextOf(world.nowMs));
+    expect(again?.seq).toBe(1);
+    world.pin(world.release(2), 3);
+    await agent.trust.resolve(assignmentOf(world.release(2)), contextOf(world.nowMs));
+    world.publish(clearDesired(world.repository(), 'blue'));
+    world.pin(artifact, 2);
+    await refuses(scene, 'E_ROLLBACK');
   });
 
   it('the pin of a single host goes before that of its group, until it is taken back', async () => {
