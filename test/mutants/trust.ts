@@ -13,7 +13,7 @@ export interface TextMutant {
   readonly titles: string | null;
 }
 
-const METADATA = ['attack/tuf-metadata', 'attack/tuf-roles'];
+const METADATA = ['attack/tuf-forms', 'attack/tuf-metadata', 'attack/tuf-roles'];
 const OFFERS = ['attack/trust-offers'];
 
 /** The titles of the tests that are about a protection, as the lists number them. */
@@ -38,7 +38,7 @@ const titles: Readonly<Record<string, string>> = {
   'an expired root ends the refresh': 'A11|A32',
   'a bound on root rotations': 'A18',
   'a terminating delegation ends the search': 'A21',
-  'a bound on the roles of one target': 'A21',
+  'a bound on the roles of one target': 'A21|A22',
   'only paths of the delegation': 'A22',
   'a star does not cross a slash': 'A23',
   'names of roles are narrow': 'A24|A25',
@@ -161,7 +161,6 @@ export const trustMutants: readonly TextMutant[] = [
     'the length is the signed one',
     'if (listed.length !== null && listed.length !== bytes.length) {',
     'if (listed.length === -1) {',
-    ['attack/tuf-lengths'],
   ),
   set('the digest is the signed one', 'if (digest !== signed) {', "if (digest === '') {"),
   set(

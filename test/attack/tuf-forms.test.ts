@@ -1,0 +1,87 @@
+/** Protections that stand behind another one: each is asked for itself here, because no repository shows it alone. */
+import { describe, expect, it } from 'vitest';
+import { sha256 } from '#/bundle/keys.ts';
+import { decodeMetadata } from '#/bundle/trust/metadata.ts';
+import { agentRules } from '#/bundle/trust/rules.ts';
+import { requireDigests } from '#/bundle/trust/trusted-set.ts';
+import { metaOf, publishTimestamp, readCurrent, signDocument } from '#/control/trust/repository.ts';
+import { agentOf, signerNumber, TrustWorld } from '#/test/support/trust-world.ts';
+
+describe('what is listed about a file', () => {
+  const bytes = Buffer.from('content');
+  const hashes = new Map([['sha256', sha256(bytes)]]);
+
+  it('A14 bytes with the signed digest and another length than the signed one', () => {
+    requireDigests('x', bytes, { length: bytes.length, hashes });
+    for (const length of [0, bytes.length - 1, bytes.length + 1])
+      expect(() => requireDigests('x', bytes, { length, hashes })).toThrow(
+        expect.objectContaining({ code: 'E_HASH' }),
+      );
+  });
+
+  it('A14 bytes with one of two signed digests', () => {
+    const both = new Map([...hashes, ['sha512', '0'.repeat(128)]]);
+    expect(() => requireDigests('x', bytes, { length: null, hashes: both })).toThrow(
+      expect.objectContaining({ code: 'E_HASH' }),
+    );
+  });
+});
+
+describe('a thief of the timestamp key alone', () => {
+  it.each(['by a key of nobody', 'by the timestamp key'])(
+    'A01 lists a snapshot of his own, signed %s',
+    async (whose) => {
+      const world = new TrustWorld();
+      const agent = agentOf(world);
+      await agent.trust.refresh(world.nowMs);
+      const repository = world.repository();
+      const current = readCurrent(repository);
+      const signer = whose === 'by a key of nobody' ? signerNumber(77) : world.key('timestamp');
+      const snapshot = { ...current.snapshot!, version: current.snapshot!.version + 1 };
+      const role = { keyIds: [signer.key.keyId], threshold: 1 };
+      const bytes = signDocument(snapshot, role, [{ use: 'snapshot', signer }]);
+      world.publish([
+        { name: `metadata/${snapshot.version}.snapshot.json`, bytes },
+        publishTimestamp(repository, current, metaOf(snapshot.version, bytes)),
+      ]);
+      await expect(agent.trust.refresh(world.nowMs)).rejects.toMatchObject({ code: 'E_SIGS' });
+    },
+  );
+});
+
+describe('forms of a targets role', () => {
+  const targets = (changes: object): Uint8Array =>
+    Buffer.from(
+      JSON.stringify({
+        signatures: [],
+        signed: {
+          _type: 'targets',
+          spec_version: '1.0.34',
+          version: 1,
+          expires: '2030-01-01T00:00:00Z',
+          targets: {},
+          ...changes,
+        },
+      }),
+    );
+  const delegating = (name: string): object => ({
+    delegations: {
+      keys: {},
+      roles: [{ name, keyids: ['a'], threshold: 1, terminating: true, paths: ['x/*'] }],
+    },
+  });
+  const read = (changes: object) => () => decodeMetadata('targets', targets(changes), agentRules);
+
+  it('A25 a delegation to a role of any name', () => {
+    expect(read(delegating('grp-web'))).not.toThrow();
+    for (const name of ['web', 'grp-', 'grp-Web', '../grp-web', 'constructor', 'grp-%2e%2e'])
+      expect(read(delegating(name))).toThrow(expect.objectContaining({ code: 'E_SCHEMA' }));
+  });
+
+  it('C16 a target with sha512 and no sha256', () => {
+    const target = (hashes: object): object => ({ targets: { 'a/b': { length: 1, hashes } } });
+    expect(read(target({ sha256: '0'.repeat(64) }))).not.toThrow();
+    for (const hashes of [{}, { md5: '0'.repeat(32) }, { sha512: '0'.repeat(128) }])
+      expect(read(target(hashes))).toThrow(expect.objectContaining({ code: 'E_HASHALG' }));
+  });
+});
