@@ -19,7 +19,7 @@ import { bytesOfHex, publicKeyOf, sha256 } from './keys.ts';
 import type { AttestersDocument } from './trust/gates.ts';
 
 /** Lines of one artifact that are looked at. */
-export const ATTESTATIONS_MAX = 1024;
+const ATTESTATIONS_MAX = 1024;
 
 type Attester = AttestersDocument['attesters'][number];
 

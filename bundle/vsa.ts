@@ -18,7 +18,7 @@ import { openEnvelope, signEnvelope } from './dsse.ts';
 import type { PublicKey, Signer } from './keys.ts';
 import { dateText } from './trust/shape.ts';
 
-export const VSA_TYPE = 'https://slsa.dev/verification_summary/v1';
+const VSA_TYPE = 'https://slsa.dev/verification_summary/v1';
 /** Name of the rules in verdicts: the target path, under no host. */
 const POLICY_URI = 'switchback:policy/gates.json';
 
@@ -30,7 +30,7 @@ const predicateSchema = v.looseObject({
 });
 
 /** What a verdict is about: an artifact in one stage of the fleet. */
-export function resourceUri(imageClass: string, group: string): string {
+function resourceUri(imageClass: string, group: string): string {
   return `fleet:${imageClass}/${group}`;
 }
 

@@ -130,7 +130,7 @@ export async function initDataDir(path: string): Promise<void> {
 }
 
 /** The log that pins must be in: its name has the id of its key, and the number of its beginning. */
-export function firstLog(signer: Signer): LogDocument {
+function firstLog(signer: Signer): LogDocument {
   return {
     schema: 'switchback.log/1',
     origin: `switchback-log/${signer.key.keyId.slice(0, 16)}/1`,

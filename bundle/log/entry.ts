@@ -10,7 +10,7 @@ export const ENTRY_MAX_BYTES = 65_535;
 /** 256 of the largest entries. */
 export const ENTRY_BUNDLE_MAX_BYTES = 256 * (ENTRY_MAX_BYTES + 2);
 
-export const logEntry = v.strictObject({
+const logEntry = v.strictObject({
   schema: v.literal('switchback.log-entry/1'),
   /** 1 for the first entry; its index in the tree is one less. */
   id: v.pipe(v.number(), v.safeInteger(), v.minValue(1)),

@@ -129,7 +129,7 @@ export function requireBeginning(log: VerifiedLog, older: TreeHead, whose: strin
 }
 
 /** The report in an envelope, signed by the host that it is of. @throws Problem E_LOG when the log enrolled no such key */
-export function openReport(log: VerifiedLog, text: string): ReportDocument {
+function openReport(log: VerifiedLog, text: string): ReportDocument {
   const envelope = shaped(envelopeSchema, text, 'report envelope') as Envelope;
   const claimed = hostOf(envelope);
   const key = bytesOfHex(log.hostKeys.get(claimed) ?? '', 32);

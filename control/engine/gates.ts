@@ -222,7 +222,7 @@ export async function loggingDenials<T>(
 }
 
 /** Lists statements about a release under its role. @throws Problem E_SUBJECT, E_BUILDER, E_SIGS (control holds no key of it) */
-export async function keepAttestations(
+async function keepAttestations(
   desk: Desk,
   draft: Draft,
   release: Release,

@@ -62,12 +62,12 @@ function policyBytes(repository: Repository, path: string): Uint8Array | null {
 }
 
 /** The role that vouches for the statements about artifacts of the class. */
-export function attestRole(imageClass: string): string {
+function attestRole(imageClass: string): string {
   return `attest-${imageClass}`;
 }
 
 /** Target path of the statements about an artifact, one envelope a line. */
-export function attestationsPath(
+function attestationsPath(
   ref: Pick<ArtifactRef, 'class' | 'version' | 'artifactId'>,
 ): string {
   return `attest/${ref.class}/${ref.version}/${ref.artifactId}.intoto.jsonl`;

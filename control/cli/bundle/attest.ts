@@ -19,7 +19,7 @@ export interface Attestation {
 }
 
 /** A signed in-toto statement about an artifact. @throws Problem E_SCHEMA, E_CANON for what no statement can hold */
-export function attestationOf(
+function attestationOf(
   artifactId: ArtifactId,
   name: string,
   { predicateType, predicate }: Attestation,
