@@ -24,6 +24,9 @@ interface Beat {
   readonly isDone: boolean;
 }
 
+const say = (line: string): void => {
+  process.stdout.write(`${line}\n`);
+};
 const HANG_MS = 30_000;
 const SLICE_MS = 250;
 const GROWTH_MAX_BYTES = 48 * 1024 * 1024;
@@ -130,8 +133,8 @@ async function watch(options: Options): Promise<readonly string[]> {
   const [first, end] = [heaps[Math.min(2, heaps.length - 1)] ?? 0, heaps.at(-1) ?? 0];
   if (end - first > GROWTH_MAX_BYTES)
     failures.push(`memory: the heap grew from ${first} to ${end} bytes`);
-  for (const [target, count] of tries) console.log(`${String(count).padStart(9)}  ${target}`);
-  console.log(
+  for (const [target, count] of tries) say(`${String(count).padStart(9)}  ${target}`);
+  say(
     `heap after collection: ${Math.round(first / 1024)} KiB, at the end ${Math.round(end / 1024)} KiB`,
   );
   return failures;
@@ -140,18 +143,18 @@ async function watch(options: Options): Promise<readonly string[]> {
 if (!isMainThread) work(workerData as Options);
 else {
   const options = optionsOf(process.argv.slice(2));
-  console.log(`seed ${options.seed}, ${options.seconds} s`);
+  say(`seed ${options.seed}, ${options.seconds} s`);
   const names = fuzzTargets().filter(({ name }) => name.includes(options.only));
   if (options.at !== null) {
     for (const target of names) {
       const finding = tryOnce(target, bytesAt(target, options.seed, options.at), options.at);
-      console.log(`${target.name}: ${finding === null ? 'nothing' : finding.what}`);
+      say(`${target.name}: ${finding === null ? 'nothing' : finding.what}`);
     }
   } else {
     const failures = await watch(options);
-    for (const failure of failures) console.error(failure);
+    for (const failure of failures) say(failure);
     const failed = new Set(failures.map((failure) => failure.split(':')[0])).size;
-    console.log(`${Math.max(0, names.length - failed)} passed, ${failed} failed`);
+    say(`${Math.max(0, names.length - failed)} passed, ${failed} failed`);
     process.exitCode = failed === 0 ? 0 : 1;
   }
 }

@@ -22,6 +22,9 @@ const parts = [
   'tsconfig.json',
   'vitest.config.ts',
 ];
+const say = (line: string): void => {
+  process.stdout.write(`${line}\n`);
+};
 const TEST_TIMEOUT_MS = 600_000;
 
 interface Verdict {
@@ -105,7 +108,7 @@ try {
         const verdict = await tryOne(directory, mutant);
         verdicts.push(verdict);
         const { name, file } = mutant;
-        console.log(
+        say(
           `${verdict.verdict.padEnd(12)} ${String(verdict.seconds).padStart(6)} s  ${file}: ${name}`,
         );
       }
@@ -115,6 +118,6 @@ try {
   for (const directory of copies) await rm(directory, { recursive: true, force: true });
 }
 const failed = verdicts.filter(({ verdict }) => verdict !== 'killed');
-for (const { mutant, verdict } of failed) console.log(`${verdict}: ${mutant.file}: ${mutant.name}`);
-console.log(`${verdicts.length - failed.length} passed, ${failed.length} failed`);
+for (const { mutant, verdict } of failed) say(`${verdict}: ${mutant.file}: ${mutant.name}`);
+say(`${verdicts.length - failed.length} passed, ${failed.length} failed`);
 process.exitCode = failed.length === 0 ? 0 : 1;

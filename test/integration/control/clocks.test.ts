@@ -14,7 +14,7 @@ import {
   hex,
   signedHeaders,
   startWorld,
-  TestHost,
+  type TestHost,
   type World,
 } from '#/test/support/control/world.ts';
 import { RealHost } from '#/test/support/trust/real-host.ts';
