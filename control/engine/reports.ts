@@ -6,10 +6,11 @@ import {
   refuseSequence,
   sequenceVerdict,
 } from '#/control/core/report.ts';
+import { outrun, outrunning } from '#/control/trust/outrun.ts';
 import type { ReportDocument } from '#/protocol/documents.ts';
 import { Problem } from '#/protocol/errors.ts';
 import type { HostId } from '#/protocol/ids.ts';
-import type { Desk } from './desk.ts';
+import { type Desk, repositoryOf } from './desk.ts';
 import type { Draft } from './draft.ts';
 import { compareSeenLog, renewLog } from './log.ts';
 
@@ -127,6 +128,11 @@ export function raiseEpoch(
     await draft.raiseEpoch(epoch);
     await draft.raiseFleetGeneration();
     await draft.audit('control', 'epoch.raise', 'fleet', { epoch, seenBy: seen.host });
+    // Hosts have seen newer metadata and pins than this store has: what follows has to be above those.
+    await draft.publish(outrun(repositoryOf(desk, draft)));
+    const lowest = outrunning(draft.now);
+    for (const group of [...draft.fleet.groups.values()])
+      await draft.putGroup({ ...group, pinSeq: Math.max(group.pinSeq, lowest) }, true);
     await renewLog(desk, draft);
     return epoch;
   });

@@ -1,4 +1,6 @@
 /** Pins that were taken back, and control from an old backup, against the verifier of a real host. */
+import { copyFileSync, existsSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import type { ArtifactId, GroupName } from '#/protocol/ids.ts';
 import { startWorld, type World } from '#/test/support/control/world.ts';
@@ -40,4 +42,43 @@ it('X02 an offer of what was pinned before the unpin is taken up by no host', as
   // Pinned anew it goes on.
   const second = await pin(world, 2);
   expect((await resolve(host, second))?.seq).toBe(2);
+});
+
+it('F73 control from an old backup: hosts that saw newer metadata are lost for ever', async () => {
+  await using world = await startWorld();
+  await world.group(group, { canaryCount: 0, wavePercents: [100], soakSeconds: 0 });
+  await using host = await RealHost.enrol(world);
+  const port = Number(new URL(world.control.url).port);
+  const db = join(world.dir, 'control.db');
+  const first = await pin(world, 1);
+  expect((await resolve(host, first))?.seq).toBe(1);
+  await world.control.stop();
+  copyFileSync(db, `${db}.backup`);
+  await world.restart({ port });
+  for (const release of [2, 3, 4]) {
+    const artifactId = await pin(world, release);
+    expect((await resolve(host, artifactId))?.seq).toBe(release);
+  }
+  const polled = await host.line.poll(null, 'idle');
+  if (polled.kind !== 'assignment') throw new Error(polled.kind);
+  // A day later: the database is the one of yesterday.
+  await world.control.stop();
+  for (const suffix of ['', '-wal', '-shm']) rmSync(db + suffix, { force: true });
+  copyFileSync(`${db}.backup`, db);
+  expect(existsSync(`${db}-wal`)).toBe(false);
+  await world.restart({ port });
+  await expect(host.trust.refresh(Date.now())).rejects.toMatchObject({ code: 'E_ROLLBACK' });
+  // It polls with what it was told last, and control learns that it is from before.
+  await host.line.poll(polled.etag, 'idle');
+  expect(world.control.engine.fleet.epoch).toBeGreaterThan(1);
+  await host.trust.refresh(Date.now());
+  // The pin of the backup is older than what the host saw, and stays refused.
+  await expect(resolve(host, first)).rejects.toMatchObject({ code: 'E_ROLLBACK' });
+  const fifth = await pin(world, 5);
+  const offer = await resolve(host, fifth);
+  expect(offer?.artifactId).toBe(fifth);
+  expect(offer?.seq).toBeGreaterThan(4);
+  // A host that never saw any of it follows too.
+  await using young = await RealHost.enrol(world);
+  expect((await resolve(young, fifth))?.artifactId).toBe(fifth);
 });
