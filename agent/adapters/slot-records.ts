@@ -1,4 +1,5 @@
 /** Slot records: `<state>/slots/<slot>.json`, what is known about the content of a slot. Format: docs/specs/slot-layout.md. */
+import { crc32 } from 'node:zlib';
 import * as v from 'valibot';
 import type { FilePort, SlotRecord } from '#/agent/ports.ts';
 import { canonicalDocument } from '#/bundle/canonical.ts';
@@ -11,9 +12,12 @@ const RECORD_MAX_BYTES = 8 * 1024;
 /** More records than this are not read: prune keeps a handful. */
 const RECORDS_MAX = 1024;
 const REASON_MAX_CHARS = 1024;
+/** 2: with a checksum. One flipped bit of `status` can be another status that reads well. */
+const SCHEMA = 'switchback.slot/2';
 
 const recordSchema = v.strictObject({
-  schema: v.literal('switchback.slot/1'),
+  schema: v.literal(SCHEMA),
+  crc32: v.string(),
   slot: v.pipe(v.string(), v.minLength(1), v.maxLength(128)),
   status: v.picklist(['empty', 'writing', 'written', 'verified', 'trial', 'good', 'bad']),
   artifactId: v.nullable(artifactId),
@@ -31,6 +35,19 @@ export interface SlotRecords {
   remove(slot: string): Promise<void>;
 }
 
+/** crc32 of the canonical record alone, 8 hex digits. */
+function checksumOf({
+  slot,
+  status,
+  artifactId: artifact,
+  version,
+  release,
+  reason,
+}: SlotRecord): string {
+  const record = { slot, status, artifactId: artifact, version, release, reason };
+  return crc32(canonicalDocument(record)).toString(16).padStart(8, '0');
+}
+
 /** Records in `<stateDirectory>/slots`. Slot names are checked by the caller; they become file names. */
 export function slotRecords(files: FilePort, stateDirectory: string): SlotRecords {
   const directory = `${stateDirectory}/slots`;
@@ -39,11 +56,9 @@ export function slotRecords(files: FilePort, stateDirectory: string): SlotRecord
     try {
       const bytes = await readFile(files, pathOf(slot), RECORD_MAX_BYTES);
       if (bytes === null) return null;
-      const { schema: _schema, ...record } = v.parse(
-        recordSchema,
-        parseStrictJson(bytes, { maxBytes: RECORD_MAX_BYTES }),
-      );
-      return record.slot === slot ? record : null;
+      const json = parseStrictJson(bytes, { maxBytes: RECORD_MAX_BYTES });
+      const { schema: _schema, crc32: sum, ...record } = v.parse(recordSchema, json);
+      return record.slot === slot && sum === checksumOf(record) ? record : null;
     } catch (error) {
       // A damaged record says nothing; the slot itself does. It is written anew at the next change of status.
       const damaged = isProblem(error, 'E_STATE', 'E_PARSE', 'E_CANON', 'E_TOOBIG');
@@ -69,7 +84,8 @@ export function slotRecords(files: FilePort, stateDirectory: string): SlotRecord
       await makeDirectory(files, stateDirectory);
       await makeDirectory(files, directory);
       const reason = record.reason === null ? null : record.reason.slice(0, REASON_MAX_CHARS);
-      const document = { schema: 'switchback.slot/1', ...record, reason };
+      const kept = { ...record, reason };
+      const document = { schema: SCHEMA, crc32: checksumOf(kept), ...kept };
       await replaceFile(files, pathOf(record.slot), canonicalDocument(document));
     },
     async remove(slot) {

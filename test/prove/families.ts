@@ -1,6 +1,16 @@
 /** All families, quick ones first. */
 import type { Family } from './family.ts';
-import { powerCuts } from './power-cuts.ts';
+import { machine } from './machine.ts';
+import { doubleFaults, singleFaults } from './port-faults.ts';
+import { controlCuts, powerCuts } from './power-cuts.ts';
 import { syscallErrors, syscallKills } from './syscalls.ts';
 
-export const families: readonly Family[] = [powerCuts, syscallKills, syscallErrors];
+export const families: readonly Family[] = [
+  machine,
+  singleFaults,
+  doubleFaults,
+  syscallKills,
+  syscallErrors,
+  controlCuts,
+  powerCuts,
+];

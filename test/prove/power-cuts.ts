@@ -16,38 +16,57 @@ import {
 
 const fileSystems = ['ext4', 'xfs', 'btrfs'] as const;
 const PARALLEL = 2;
-const SHORT_CUTS = 40;
-const LONG_CUTS = 700;
+
+interface Subject {
+  /** The program that records and cuts, beside this file. */
+  readonly program: string;
+  readonly shortCuts: number;
+  readonly longCuts: number;
+}
+const agent: Subject = { program: 'power-cuts-run.ts', shortCuts: 34, longCuts: 700 };
+const control: Subject = { program: 'control-cuts-run.ts', shortCuts: 100, longCuts: 1000 };
 /** Far above what a run takes; a file system that hangs is ended by it. */
 const LIMIT_MS = 90 * 60_000;
 
 export const powerCuts: Family = {
   name: 'power cuts',
   what: 'the shipped agent on ext4, XFS and btrfs, the power cut at any write',
-  async run(options) {
-    const outcomes: Outcome[] = [];
-    await forEachParallel(fileSystems, PARALLEL, async (fileSystem) => {
-      outcomes.push(await runOn(fileSystem, options));
-    });
-    return {
-      cases: outcomes.reduce((sum, one) => sum + one.cases, 0),
-      states: outcomes.reduce((sum, one) => sum + one.states, 0),
-      findings: outcomes.flatMap((one) => one.findings),
-    };
-  },
+  run: (options) => runOnAll(agent, options),
 };
 
+export const controlCuts: Family = {
+  name: 'control store',
+  what: 'the store of control on ext4, XFS and btrfs, the power cut at any write',
+  run: (options) => runOnAll(control, options),
+};
+
+async function runOnAll(subject: Subject, options: FamilyOptions): Promise<Outcome> {
+  const outcomes: Outcome[] = [];
+  await forEachParallel(fileSystems, PARALLEL, async (fileSystem) => {
+    outcomes.push(await runOn(subject, fileSystem, options));
+  });
+  return {
+    cases: outcomes.reduce((sum, one) => sum + one.cases, 0),
+    states: outcomes.reduce((sum, one) => sum + one.states, 0),
+    findings: outcomes.flatMap((one) => one.findings),
+  };
+}
+
 async function runOn(
+  subject: Subject,
   fileSystem: (typeof fileSystems)[number],
   { agentProgram, isLong, seed, say }: FamilyOptions,
 ): Promise<Outcome> {
   const directory = mkdtempSync(join(tmpdir(), `prove-${fileSystem}-`));
-  const count = isLong ? LONG_CUTS : SHORT_CUTS;
-  const args = [directory, fileSystem, await agentProgram(), String(count), String(seed)];
-  const { code, output } = await inNamespace([
-    join(import.meta.dirname, 'power-cuts-run.ts'),
-    ...args,
-  ]);
+  const count = isLong ? subject.longCuts : subject.shortCuts;
+  const args = [
+    directory,
+    fileSystem,
+    subject === agent ? await agentProgram() : '',
+    String(count),
+    String(seed),
+  ];
+  const { code, output } = await inNamespace([join(import.meta.dirname, subject.program), ...args]);
   // Mounts ended with their namespace.
   rmSync(directory, { recursive: true, force: true });
   if (code !== 0) {

@@ -77,7 +77,7 @@ export class MountedImage {
   }
 }
 
-const MAX_UNMOUNT_TRIES = 200;
+const MAX_UNMOUNT_TRIES = 400;
 const UNMOUNT_PAUSE_MS = 50;
 
 export interface Recording {
@@ -112,14 +112,17 @@ export async function record(
     const image = MountedImage.mount(disk, fileSystem, at);
     try {
       await story(at, () => statSync(logPath).size);
-    } finally {
-      image.unmount();
+    } catch (error) {
+      // The mounts end with the namespace; the disk under them ends now, whoever still holds on to it.
+      server.kill('SIGKILL');
+      throw error;
     }
+    image.unmount();
     const events = parseLog(readFileSync(logPath));
     checkRecording(directory, disk, sizeBytes, events);
     return { fileSystem, sizeBytes, events };
   } finally {
-    await unmountServed(disk);
+    if (!server.killed) await unmountServed(disk);
     await ended;
   }
 }
