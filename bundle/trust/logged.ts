@@ -44,7 +44,7 @@ export async function readLogPolicy(
 }
 
 /** Origin and keys as they are used. @throws Problem E_KEYID */
-export function identityOf(document: LogDocument): LogIdentity {
+function identityOf(document: LogDocument): LogIdentity {
   return {
     origin: document.origin,
     keys: document.keys.map((hex) => publicKeyOf(bytesOfHex(hex, 32) ?? new Uint8Array())),

@@ -18,7 +18,9 @@ import { readRoleDocument, publish } from '#/control/trust/repository.ts';
 import { setDesired, setLog } from '#/control/trust/targets.ts';
 import type { ArtifactRef, DesiredDocument } from '#/protocol/documents.ts';
 import type { GroupName } from '#/protocol/ids.ts';
-import { leafOf, treeOf } from '#/test/support/log/memory-tree.ts';
+import { type Tile } from '#/bundle/log/tiles.ts';
+import { type LogCopy, verifyLog } from '#/bundle/log/verify.ts';
+import { leafOf, MemoryTree, treeOf } from '#/test/support/log/memory-tree.ts';
 import {
   agentOf,
   assignmentOf,
@@ -184,6 +186,56 @@ function keysOfOneId(origin: string): [Buffer, Buffer, Buffer] {
     known.set(id.readUInt32BE(), bytes);
   }
 }
+
+describe('a copy of the log', () => {
+  const entryAt = (index: number, id = index + 1): Uint8Array =>
+    entryBytes({ id, atMs: 1, actor: 'a', type: 't', subject: 's', details: { index } });
+
+  /** A copy of 300 entries; `changed` replaces parts of it. */
+  function copyWith(changed: Partial<LogCopy> = {}, entry = entryAt): LogCopy {
+    const tree = new MemoryTree();
+    for (let index = 0; index < 300; index += 1) tree.append(entry(index));
+    return {
+      checkpoint: signCheckpoint(log.origin, tree.head(), signer),
+      hashes: async (tile) => tree.tile(tile),
+      entries: async (tile) =>
+        Array.from({ length: tile.width }, (_, at) => entry(tile.index * 256 + at)),
+      ...changed,
+    };
+  }
+
+  it('L01 L02 L04 does not verify under another root, with other hashes, entries or numbers', async () => {
+    const good = copyWith();
+    expect((await verifyLog(good, log)).head.size).toBe(300);
+    const other = copyWith({}, (index) => entryAt(index + 1));
+    const flipped = async (tile: Tile, level: number): Promise<Uint8Array> => {
+      const bytes = Uint8Array.from(await good.hashes(tile));
+      if (tile.level === level) bytes[5] = (bytes[5] ?? 0) ^ 1;
+      return bytes;
+    };
+    const bad: Readonly<Record<string, LogCopy>> = {
+      'entries and hashes of another history': {
+        ...copyWith({}, (index) => entryAt(index + 1000, index + 1)),
+        checkpoint: good.checkpoint,
+      },
+      'a hash of an entry': copyWith({ hashes: (tile) => flipped(tile, 0) }),
+      'a hash above a tile': copyWith({ hashes: (tile) => flipped(tile, 1) }),
+      'a tile that is cut off': copyWith({
+        hashes: async (tile) => (await good.hashes(tile)).subarray(32),
+      }),
+      'an entry that is missing': copyWith({
+        entries: async (tile) => (await good.entries(tile)).slice(1),
+      }),
+      'entries whose numbers are not theirs': other,
+      'a checkpoint of another size': copyWith({
+        checkpoint: signCheckpoint(log.origin, treeOf(299).head(), signer),
+      }),
+    };
+    for (const [what, copy] of Object.entries(bad)) {
+      await expect(verifyLog(copy, log), what).rejects.toMatchObject({ code: 'E_LOG' });
+    }
+  });
+});
 
 interface Scene {
   readonly world: TrustWorld;

@@ -11,6 +11,7 @@ import { exportLog } from '#/control/cli/audit/export.ts';
 import { verifyExport, type VerifyResult } from '#/control/cli/audit/verify.ts';
 import { openDataDir } from '#/control/data-dir.ts';
 import { headAt } from '#/control/engine/log.ts';
+import { raiseEpoch } from '#/control/engine/reports.ts';
 import { readLog } from '#/control/trust/targets.ts';
 import type { Assignment } from '#/protocol/documents.ts';
 import type { GroupName } from '#/protocol/ids.ts';
@@ -170,6 +171,28 @@ describe('an export', () => {
       enrolment,
     );
     expect(() => openCheckpoint(forged, identity)).toThrow(/not signed/);
+  });
+});
+
+describe('a store that was put back', () => {
+  it('F73 begins the log anew, under an origin that the policy signed', async () => {
+    const { hosts, group } = await rolledOut();
+    const before = await identityOf();
+    expect(before.origin).toMatch(/\/1$/);
+    await raiseEpoch(world.control.desk, { epoch: 7, host: (hosts[0] as TestHost).id });
+    const after = await identityOf();
+    expect(after.origin).toBe(before.origin.replace(/1$/, '2'));
+    // What hosts saw of the old log is no contradiction of the new one.
+    const seen = { origin: before.origin, size: 99_999, root: 'ab'.repeat(32) };
+    expect((await hosts[0]?.report([], { log: seen }))?.status).toBe(202);
+    const artifactId = await world.release(3);
+    const body = { artifactId, reason: 'after the restore' };
+    await world.admin.call('groupPin', { params: { group }, body });
+    const { items } = await world.admin.call('audit', { query: { limit: '1000' } });
+    expect(items.filter((item) => item.type.startsWith('log.')).map((item) => item.type)).toEqual([
+      'log.renew',
+    ]);
+    expect((await verified()).origin).toBe(after.origin);
   });
 });
 
