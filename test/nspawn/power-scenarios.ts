@@ -89,7 +89,7 @@ export const powerScenarios: readonly Scenario[] = [
       const { container } = host;
       await host.pin('2.0.0');
       await host.untilOnTrial('2.0.0');
-      await container.run('mv /usr/lib/switchback-agent /usr/lib/switchback-agent.gone && sync');
+      await container.run('mv /usr/lib/switchback-agent /usr/lib/switchback-agent.gone');
       await container.cutPower();
       await container.boot();
       await host.untilRuns('1.0.0', 90_000);

@@ -1,14 +1,17 @@
 /** What all scenarios share: a real control, signed releases of a small service, containers with the package installed. */
-import { chmodSync, copyFileSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
+import { execFile } from 'node:child_process';
+import { copyFileSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { arch, tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import { Fleet, REPOSITORY } from '#/test/support/fleet/fleet.ts';
 import { Container } from './container.ts';
 import { ManagedHost } from './managed-host.ts';
 import { TestNetwork } from './network.ts';
 import { debianRoot } from './root.ts';
 
+const run = promisify(execFile);
 const GROUP = 'web';
 /** What systemd says of how much of the system each unit could reach. */
 const EXPOSURE = `exposure() { systemd-analyze security --no-pager "$1" | tail -n 1 | sed "s/$/ $2/"; }
@@ -85,7 +88,8 @@ export class World {
   static async create(): Promise<World> {
     const root = await debianRoot();
     const directory = await mkdtemp(join(tmpdir(), 'switchback-nspawn-'));
-    chmodSync(directory, 0o755);
+    // In memory: the disk of this machine has other work, and what is cut here is processes, not disks.
+    await run('mount', ['-t', 'tmpfs', '-o', 'size=3g,mode=0755', 'tmpfs', directory]);
     const network = await TestNetwork.create();
     const fleet = await Fleet.create(join(directory, 'fleet'), network.address);
     await fleet.cli(['group', 'create', GROUP, '--poll', '1s', '--poll-active', '1s']);
@@ -160,7 +164,7 @@ maxBoots = 2
     await container.run(
       'rm /root/agent.deb && systemctl stop switchback-agent && rm -rf /var/lib/switchback/*',
     );
-    await container.run('truncate -s 0 /etc/machine-id && sync');
+    await container.run('truncate -s 0 /etc/machine-id');
     this.#installed = await container.detach();
   }
 
@@ -194,6 +198,7 @@ maxBoots = 2
     for (const container of this.#containers) await container.remove();
     await this.fleet.stop();
     await this.#network.close();
+    await run('umount', [this.directory]);
     await rm(this.directory, { recursive: true, force: true });
   }
 }
