@@ -1,11 +1,29 @@
 /** Protections that stand behind another one: each is asked for itself here, because no repository shows it alone. */
 import { describe, expect, it } from 'vitest';
-import { sha256 } from '#/bundle/keys.ts';
+import { MANIFEST_PAYLOAD_TYPE, signEnvelope } from '#/bundle/dsse.ts';
+import { hexOf, sha256 } from '#/bundle/keys.ts';
 import { decodeMetadata } from '#/bundle/trust/metadata.ts';
 import { agentRules } from '#/bundle/trust/rules.ts';
 import { requireDigests } from '#/bundle/trust/trusted-set.ts';
-import { metaOf, publishTimestamp, readCurrent, signDocument } from '#/control/trust/repository.ts';
-import { agentOf, signerNumber, TrustWorld } from '#/test/support/trust-world.ts';
+import { canonicalDocument } from '#/bundle/canonical.ts';
+import { desiredPath } from '#/bundle/trust/documents.ts';
+import { delegate } from '#/control/trust/delegations.ts';
+import {
+  emptyTargets,
+  metaOf,
+  publish,
+  publishTimestamp,
+  putTarget,
+  readCurrent,
+  signDocument,
+} from '#/control/trust/repository.ts';
+import {
+  agentOf,
+  assignmentOf,
+  contextOf,
+  signerNumber,
+  TrustWorld,
+} from '#/test/support/trust-world.ts';
 
 describe('what is listed about a file', () => {
   const bytes = Buffer.from('content');
@@ -49,6 +67,64 @@ describe('a thief of the timestamp key alone', () => {
   );
 });
 
+describe('whoever holds the targets keys by mistake', () => {
+  it('A22 gives the paths of a group to another role as well', async () => {
+    const world = new TrustWorld();
+    const artifact = world.release(1);
+    world.pin(artifact, 1);
+    const agent = agentOf(world);
+    const pinned = await agent.trust.resolve(assignmentOf(artifact), contextOf(world.nowMs));
+    expect(pinned?.seq).toBe(1);
+    const repository = world.repository();
+    const { targets } = readCurrent(repository);
+    const operator = world.key('operator').key;
+    delegate(targets, 'grp-red', ['groups/*/*'], { keys: [operator], threshold: 1 });
+    // In front of the others, so that it is asked first.
+    targets.delegations!.roles.unshift(targets.delegations!.roles.pop()!);
+    const red = emptyTargets(repository);
+    const bytes = canonicalDocument({
+      schema: 'switchback.desired/1',
+      group: 'blue',
+      seq: 2,
+      artifact,
+      reason: 'by red',
+      waves: [],
+    });
+    const file = putTarget(red, desiredPath('blue'), bytes);
+    world.publish(
+      publish(
+        repository,
+        new Map([
+          ['targets', targets],
+          ['grp-red', red],
+        ]),
+        [file],
+      ),
+    );
+    // What red lists is no pin of blue: there is nothing to do.
+    expect(await agent.trust.resolve(assignmentOf(artifact), contextOf(world.nowMs))).toBeNull();
+  });
+});
+
+describe('a builder whose key was revoked', () => {
+  it('C05 signed a manifest that is pinned', async () => {
+    const world = new TrustWorld();
+    const builder = signerNumber(61);
+    const classes = [{ class: '*', threshold: 1, keys: [hexOf(builder.key.bytes)] }];
+    world.publish(setBuilders(world.repository(), { schema: 'switchback.builders/1', classes }));
+    const manifest = canonicalDocument(manifestFor(1));
+    const envelope = signEnvelope(MANIFEST_PAYLOAD_TYPE, manifest, [builder]);
+    const { ref, files } = addRelease(world.repository(), manifest, envelope);
+    world.publish(files);
+    world.pin(ref, 1);
+    const agent = agentOf(world);
+    const resolve = () => agent.trust.resolve(assignmentOf(ref), contextOf(world.nowMs));
+    expect((await resolve())?.artifactId).toBe(ref.artifactId);
+    world.publish(revoke(world.repository(), { keyIds: [builder.key.keyId] }));
+    await expect(resolve()).rejects.toMatchObject({ code: 'E_SIGS' });
+  });
+});
+
 describe('forms of a targets role', () => {
   const targets = (changes: object): Uint8Array =>
     Buffer.from(
@@ -83,5 +159,18 @@ describe('forms of a targets role', () => {
     expect(read(target({ sha256: '0'.repeat(64) }))).not.toThrow();
     for (const hashes of [{}, { md5: '0'.repeat(32) }, { sha512: '0'.repeat(128) }])
       expect(read(target(hashes))).toThrow(expect.objectContaining({ code: 'E_HASHALG' }));
+  });
+
+  it('A25 a snapshot that names what is no role', () => {
+    const hashes = { sha256: '0'.repeat(64) };
+    const snapshot = (name: string) => () =>
+      decodeMetadata(
+        'snapshot',
+        targets({ _type: 'snapshot', meta: { [name]: { version: 1, length: 1, hashes } } }),
+        agentRules,
+      );
+    expect(snapshot('grp-web.json')).not.toThrow();
+    for (const name of ['../x.json', 'root', 'grp-web', 'constructor.json', 'grp-%2e%2e.json'])
+      expect(snapshot(name)).toThrow(expect.objectContaining({ code: 'E_SCHEMA' }));
   });
 });

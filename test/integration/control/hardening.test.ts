@@ -498,7 +498,7 @@ describe('proposals as attackers make them', () => {
     for (const name of ['metadata/1.root.json', 'metadata/5.targets.json'])
       await expect(
         world.admin.call('trustPublish', { body: await body([{ name, bytes: root }]) }),
-      ).rejects.toMatchObject({ code: 'E_SCHEMA' });
+      ).rejects.toMatchObject({ code: expect.stringMatching(/^E_(SCHEMA|TYPE)$/) });
     expect(world.control.engine.fleet.trust.get('metadata/timestamp.json')).toEqual(timestamp);
   });
 
