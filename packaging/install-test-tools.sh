@@ -6,7 +6,8 @@ packages=(
   zsh fish          # completion scripts, run in the shells they are for
   systemd-container mmdebstrap iproute2   # test/nspawn: packages and guard in containers
   lintian dpkg-dev  # the packages
-  strace            # the order of writes and syncs of the agent
+  strace            # the order of writes and syncs of the agent; kills at system calls
+  xfsprogs btrfs-progs   # power cuts on real file systems
 )
 
 missing=()

@@ -77,7 +77,12 @@ async function transaction(store: Store, number: number): Promise<void> {
       envelope: '{}',
       receivedAtMs: number,
     });
-    await w.addNewEvents(host, number, [eventOf(artifactOf(1), null, idOf(number), 'downloading')], number);
+    await w.addNewEvents(
+      host,
+      number,
+      [eventOf(artifactOf(1), null, idOf(number), 'downloading')],
+      number,
+    );
     await w.audit({ atMs: number, actor: 'a', type: 't', subject: 's', details: { number } });
   });
 }

@@ -1,5 +1,6 @@
 /** All families, quick ones first. */
 import type { Family } from './family.ts';
+import { bitRot } from './flips.ts';
 import { machine } from './machine.ts';
 import { doubleFaults, singleFaults } from './port-faults.ts';
 import { controlCuts, powerCuts } from './power-cuts.ts';
@@ -7,6 +8,7 @@ import { syscallErrors, syscallKills } from './syscalls.ts';
 
 export const families: readonly Family[] = [
   machine,
+  bitRot,
   singleFaults,
   doubleFaults,
   syscallKills,
