@@ -105,9 +105,9 @@ export const guardScenarios: readonly Scenario[] = [
     'F50 the agent crashes at each start',
     (host) =>
       host.container.run(
-        `cp /usr/lib/switchback-agent/agent.mjs /root/ && echo 'throw new Error("crash")' >/usr/lib/switchback-agent/agent.mjs && kill -KILL ${agentPid}`,
+        `cp /usr/lib/switchback-agent/agent.mjs /srv/ && echo 'throw new Error("crash")' >/usr/lib/switchback-agent/agent.mjs && kill -KILL ${agentPid}`,
       ),
-    { repair: (host) => host.container.run('cp /root/agent.mjs /usr/lib/switchback-agent/') },
+    { repair: (host) => host.container.run('cp /srv/agent.mjs /usr/lib/switchback-agent/') },
   ),
   takenBack('F39 the deadline passes while the agent is stopped', agentAway, {
     before: (host) =>
@@ -172,9 +172,9 @@ export const guardScenarios: readonly Scenario[] = [
         host.container.run(
           [
             'systemctl stop switchback-agent',
-            'cp -a /var/lib/switchback /root/state',
+            'cp -a /var/lib/switchback /srv/state',
             'mount -t tmpfs -o size=24m,mode=0700 tmpfs /var/lib/switchback',
-            'cp -a /root/state/. /var/lib/switchback/',
+            'cp -a /srv/state/. /var/lib/switchback/',
             'systemctl start switchback-agent',
           ].join(' && '),
         ),

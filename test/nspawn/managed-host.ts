@@ -42,9 +42,9 @@ export class ManagedHost {
   /** With a join text, as the package's documentation says. */
   async enrol(group: string): Promise<void> {
     const { join: text } = await this.#fleet.json<{ join: string }>(['host', 'token', group]);
-    const path = join(this.container.root, 'root/join');
+    const path = join(this.container.root, 'srv/join');
     writeFileSync(path, text, { mode: 0o600 });
-    const answer = await this.container.run('switchback-agent enrol --file /root/join --json');
+    const answer = await this.container.run('switchback-agent enrol --file /srv/join --json');
     this.#id = (JSON.parse(answer) as { host: string }).host;
   }
 

@@ -6,7 +6,7 @@ import { ManagedHost } from './managed-host.ts';
 import type { Scenario } from './scenario.ts';
 import type { World } from './world.ts';
 
-const INSTALL = 'apt-get install -y --no-install-recommends --reinstall /root/agent.deb';
+const INSTALL = 'apt-get install -y --no-install-recommends --reinstall /srv/agent.deb';
 const PATHS = '/etc /usr /var /opt /run /root';
 /** What is left after a purge, and docs/operate/install.md says so. */
 const STAYS = [/^\/opt\/switchback(\/|$)/];
@@ -15,7 +15,7 @@ const OF_OTHERS =
   /^\/(?:root\/|run\/|var\/(?:log|cache|lib\/(?:apt|dpkg|systemd))\/|etc\/(?:systemd\/system\/web|machine-id|ld\.so)|usr\/share\/(?:man|fish|zsh|bash-completion)$)/;
 
 function bringPackage(world: World, container: Container): void {
-  copyFileSync(world.packageFile, join(container.root, 'root/agent.deb'));
+  copyFileSync(world.packageFile, join(container.root, 'srv/agent.deb'));
 }
 
 /** All paths, without those that change by themselves. */
@@ -90,12 +90,14 @@ async function fromFreshToPurged(world: World, name: string): Promise<void> {
 /** The server's package: nothing runs before an operator has made the keys, and a purge does not take them. */
 async function controlPackage(world: World, name: string): Promise<void> {
   const container = await world.bare(name);
-  const answers =
-    'for i in 1 2 3 4 5 6 7 8 9 10; do /usr/lib/switchback-control/node -e "fetch(\'http://127.0.0.1:8420/healthz\').then((a) => process.exit(a.ok ? 0 : 1), () => process.exit(1))" && exit 0; sleep 1; done; exit 1';
+  const ask = `fetch('http://127.0.0.1:8420/healthz')`;
+  const look = `${ask}.then((a) => process.exit(a.ok ? 0 : 1), () => process.exit(1))`;
+  const once = `/usr/lib/switchback-control/node -e "${look}"`;
+  const answers = `for i in 1 2 3 4 5 6 7 8 9 10; do ${once} && exit 0; sleep 1; done; exit 1`;
   try {
     await container.boot();
-    copyFileSync(world.controlPackageFile, join(container.root, 'root/control.deb'));
-    await container.run('apt-get install -y --no-install-recommends /root/control.deb');
+    copyFileSync(world.controlPackageFile, join(container.root, 'srv/control.deb'));
+    await container.run('apt-get install -y --no-install-recommends /srv/control.deb');
     await container.run('! systemctl is-active switchback-control');
     const exposure = 'systemd-analyze security --no-pager switchback-control | tail -n 1';
     process.stdout.write(await container.run(exposure));

@@ -157,12 +157,12 @@ maxBoots = 2
   async #install(): Promise<void> {
     const container = await this.bare('installer');
     await container.boot();
-    copyFileSync(this.packageFile, join(container.root, 'root/agent.deb'));
-    await container.run('apt-get install -y --no-install-recommends /root/agent.deb');
+    copyFileSync(this.packageFile, join(container.root, 'srv/agent.deb'));
+    await container.run('apt-get install -y --no-install-recommends /srv/agent.deb');
     process.stdout.write(await container.run(EXPOSURE));
     writeScenarioFiles(container.root);
     await container.run(
-      'rm /root/agent.deb && systemctl stop switchback-agent && rm -rf /var/lib/switchback/*',
+      'rm /srv/agent.deb && systemctl stop switchback-agent && rm -rf /var/lib/switchback/*',
     );
     await container.run('truncate -s 0 /etc/machine-id');
     this.#installed = await container.detach();
