@@ -6,7 +6,7 @@ import { decodeMetadata } from '#/bundle/trust/metadata.ts';
 import { agentRules } from '#/bundle/trust/rules.ts';
 import { requireDigests } from '#/bundle/trust/trusted-set.ts';
 import { canonicalDocument } from '#/bundle/canonical.ts';
-import { desiredPath } from '#/bundle/trust/documents.ts';
+import { desiredPath, FLOORS_PATH } from '#/bundle/trust/documents.ts';
 import { delegate } from '#/control/trust/delegations.ts';
 import {
   emptyTargets,
@@ -15,12 +15,15 @@ import {
   publishTimestamp,
   putTarget,
   readCurrent,
+  readRoleDocument,
   signDocument,
 } from '#/control/trust/repository.ts';
+import { addRelease, revoke, setBuilders, setFloors } from '#/control/trust/targets.ts';
 import {
   agentOf,
   assignmentOf,
   contextOf,
+  manifestFor,
   signerNumber,
   TrustWorld,
 } from '#/test/support/trust-world.ts';
@@ -122,6 +125,25 @@ describe('a builder whose key was revoked', () => {
     expect((await resolve())?.artifactId).toBe(ref.artifactId);
     world.publish(revoke(world.repository(), { keyIds: [builder.key.keyId] }));
     await expect(resolve()).rejects.toMatchObject({ code: 'E_SIGS' });
+  });
+});
+
+describe('policy keys that go back on their word', () => {
+  it('C19 a floor that is signed lower than before', async () => {
+    const world = new TrustWorld();
+    const artifact = world.release(1);
+    world.pin(artifact, 1);
+    world.publish(setFloors(world.repository(), { web: 2 }));
+    const agent = agentOf(world);
+    const resolve = () => agent.trust.resolve(assignmentOf(artifact), contextOf(world.nowMs));
+    await expect(resolve()).rejects.toMatchObject({ code: 'E_FLOOR' });
+    const repository = world.repository();
+    const policy = readRoleDocument(repository, 'policy');
+    const floors = [{ class: 'web', release: 1 }];
+    const bytes = canonicalDocument({ schema: 'switchback.floors/1', floors });
+    const file = putTarget(policy, FLOORS_PATH, bytes);
+    world.publish(publish(repository, new Map([['policy', policy]]), [file]));
+    await expect(resolve()).rejects.toMatchObject({ code: 'E_FLOOR' });
   });
 });
 
