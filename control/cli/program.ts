@@ -7,6 +7,7 @@ import { addFleetCommands } from '#/control/cli/commands/fleet.ts';
 import { addGroupCommands } from '#/control/cli/commands/group.ts';
 import { addHostCommands } from '#/control/cli/commands/host.ts';
 import { addInitCommand } from '#/control/cli/commands/init.ts';
+import { addJoinCommands } from '#/control/cli/commands/join.ts';
 import { addKeyCommands } from '#/control/cli/commands/key.ts';
 import { addPinCommands } from '#/control/cli/commands/pin.ts';
 import { addReleaseCommands } from '#/control/cli/commands/release.ts';
@@ -62,6 +63,7 @@ export function buildProgram(context: CliContext): DescribedCommand {
   addRolloutCommands(program, context);
   addFleetCommands(program, context);
   addTokenCommands(program, context);
+  addJoinCommands(program, context);
   addTrustCommands(program, context);
   addCompletionCommand(program, context);
   addVersionCommand(program, context);

@@ -36,7 +36,7 @@ export function addVerify(family: DescribedCommand, context: CliContext): void {
         'switchback bundle verify web-2.4.0.bundle',
         'switchback bundle verify web-2.4.0.bundle --keys release.json --threshold 2',
       ],
-      '`{artifactId, version, release, keyIds, signaturesChecked, chunkCount, contentBytes}`',
+      '`{artifactId, version, release, keyIds, signaturesChecked, attestations, chunkCount, contentBytes}`',
     )
     .action(async (file: string) => {
       const session = openSession(context, command);
@@ -55,10 +55,20 @@ export function addVerify(family: DescribedCommand, context: CliContext): void {
           progress.update(doneBytes);
         },
       }).finally(() => progress?.end());
-      const { artifactId, manifest, keyIds, signaturesChecked, chunkCount, contentBytes } = found;
+      const { artifactId, manifest, keyIds, signaturesChecked, attestations } = found;
+      const { chunkCount, contentBytes } = found;
       const { version, release } = manifest;
       session.print(
-        { artifactId, version, release, keyIds, signaturesChecked, chunkCount, contentBytes },
+        {
+          artifactId,
+          version,
+          release,
+          keyIds,
+          signaturesChecked,
+          attestations,
+          chunkCount,
+          contentBytes,
+        },
         () =>
           renderFields(
             [
@@ -68,6 +78,10 @@ export function addVerify(family: DescribedCommand, context: CliContext): void {
               signaturesChecked
                 ? ['signatures', `enough of the trusted keys: ${keyIds.join(', ')}`, 'good']
                 : ['signatures', `NOT checked; there are some by ${keyIds.join(', ')}`, 'warn'],
+              [
+                'attested',
+                `${attestations.join(', ') || 'nothing'} (who signed it is not checked)`,
+              ],
             ],
             session.style,
           ),

@@ -19,6 +19,7 @@ import { signingKeys } from '#/control/cli/keys.ts';
 import { renderFields } from '#/control/cli/render/table.ts';
 import { formatBytes, formatDuration } from '#/control/cli/render/text.ts';
 import { openSession } from '#/control/cli/session.ts';
+import { ownVersion } from './version.ts';
 import { Problem } from '#/protocol/errors.ts';
 
 export function addBundleCommands(program: DescribedCommand, context: CliContext): void {
@@ -83,6 +84,7 @@ function addBuild(family: DescribedCommand, context: CliContext): void {
         sourceDateEpoch: sourceDate(context),
         signers: keys.map((key) => key.signer),
         signal: context.signal,
+        toolVersion: await ownVersion(),
         ...(input === undefined ? {} : { input: resolve(context.cwd, input) }),
         ...(flags.workers === undefined ? {} : { workers: flags.workers }),
         ...(flags.builder === undefined ? {} : { builderId: flags.builder }),

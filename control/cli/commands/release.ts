@@ -2,6 +2,7 @@
 import { createReadStream } from 'node:fs';
 import { resolve } from 'node:path';
 import type { CliContext } from '#/control/cli/context.ts';
+import { openBundle } from '#/control/cli/bundle/read.ts';
 import { addCommand, addFamily, type DescribedCommand } from '#/control/cli/describe.ts';
 import { fileSize } from '#/control/cli/files.ts';
 import { all, findRelease, releases } from '#/control/cli/lookup.ts';
@@ -14,6 +15,7 @@ import type { ReleaseView } from '#/protocol/release.ts';
 export function addReleaseCommands(program: DescribedCommand, context: CliContext): void {
   const family = addFamily(program, 'release', 'Releases: signed bundles that can be pinned.');
   addImport(family, context);
+  addReference(family, context);
   addList(family, context);
   addShow(family, context);
   addRevoke(family, context);
@@ -102,6 +104,30 @@ function addList(family: DescribedCommand, context: CliContext): void {
           'no releases yet: switchback release import FILE',
         ),
       );
+    });
+}
+
+function addReference(family: DescribedCommand, context: CliContext): void {
+  const command = addCommand(
+    family,
+    'reference',
+    'Admit a bundle that hosts fetch elsewhere: only its manifest and signatures go to control.',
+  );
+  command
+    .argument('<file>', 'the bundle')
+    .argument('<url...>', 'http or https addresses of the same file, best first')
+    .explain(
+      ['switchback release reference web-2.4.0.bundle https://mirror.example/web-2.4.0.bundle'],
+      'the release, as `GET /api/v1/releases/{artifact}`',
+    )
+    .action(async (file: string, sources: readonly string[]) => {
+      const session = openSession(context, command);
+      const { client } = await session.connect();
+      await using bundle = await openBundle(resolve(context.cwd, file), null);
+      const manifest = Buffer.from(bundle.manifestBytes).toString('base64');
+      const body = { manifest, envelope: bundle.envelope, sources: [...sources] };
+      const release = await client.call('releaseReference', { body });
+      session.print(release, (found) => details(found, session.style));
     });
 }
 

@@ -24,7 +24,8 @@ export function addVersionCommand(program: DescribedCommand, context: CliContext
   });
 }
 
-async function ownVersion(): Promise<string> {
+/** The version of this program. */
+export async function ownVersion(): Promise<string> {
   if (typeof SWITCHBACK_BUILD !== 'undefined') return SWITCHBACK_BUILD.version;
   const text = await readFile(new URL('../../../package.json', import.meta.url), 'utf8');
   return v.parse(packageFile, JSON.parse(text)).version;
