@@ -69,7 +69,13 @@ describe('formats of the log', () => {
     const head = treeOf(5).head();
     const good = signCheckpoint(log.origin, head, signer);
     const lines = good.split('\n');
+    // The key of the log signed a note of another log: under its own name, but over the other's first line.
+    const id = Buffer.from(good.split(' ')[2] ?? '', 'base64').subarray(0, 4);
+    const body = signCheckpoint('switchback-log/test/2', head, signer).split('\n\n')[0] ?? '';
+    const signature = Buffer.concat([id, signer.sign(Buffer.from(`${body}\n`))]);
+    const foreign = `${body}\n\n\u2014 ${log.origin} ${signature.toString('base64')}\n`;
     const bad = [
+      foreign,
       signCheckpoint(log.origin, head, signerNumber(2)),
       signCheckpoint('switchback-log/test/2', head, signer),
       good.replace('\n5\n', '\n6\n'),
