@@ -191,6 +191,43 @@ describe('the operator program against a real control', () => {
     });
   });
 
+  it('a bundle that is held elsewhere is not admitted, or its bytes are uploaded', async () => {
+    await json([
+      'bundle',
+      'build',
+      'site',
+      '--definition',
+      'web.toml',
+      '--out',
+      'elsewhere.bundle',
+      '--set-version',
+      '1.1.0',
+      '--set-release',
+      '2',
+    ]);
+    const { version } = await json<{ version: string }>(['version']);
+    expect(await json(['bundle', 'verify', 'elsewhere.bundle'])).toMatchObject({
+      attestations: ['https://slsa.dev/provenance/v1'],
+    });
+    // The provenance says which program built it.
+    const content = await readFile(join(dir, 'elsewhere.bundle'), 'latin1');
+    const payload = /"payload":"([^"]+)","payloadType":"application\/vnd.in-toto\+json"/.exec(
+      content,
+    );
+    const statement = Buffer.from(payload?.[1] ?? '', 'base64').toString();
+    expect(statement).toContain(`"switchback":"${version}"`);
+    const url = 'https://mirror.invalid/elsewhere.bundle';
+    const admitted = await json<{ sources: string[] }>([
+      'release',
+      'reference',
+      'elsewhere.bundle',
+      url,
+    ]);
+    expect(admitted).toMatchObject({ version: '1.1.0', sources: [url] });
+    const refused = await run(['release', 'reference', 'foreign.bundle', url]);
+    expect([refused.exitCode, refused.stderr.slice(0, 6)]).toEqual([20, 'E_SIGS']);
+  });
+
   it('a halt is not in force, not shown, or cannot be lifted', async () => {
     await json(['halt', '--group', 'web', '--reason', 'drill']);
     expect(await json(['status'])).toMatchObject({ halts: [{ reason: 'drill' }] });
