@@ -1,12 +1,12 @@
 /** Protections that stand behind another one: each is asked for itself here, because no repository shows it alone. */
 import { describe, expect, it } from 'vitest';
-import { MANIFEST_PAYLOAD_TYPE, signEnvelope } from '#/bundle/dsse.ts';
+import { encodeEnvelope, MANIFEST_PAYLOAD_TYPE, signEnvelope } from '#/bundle/dsse.ts';
 import { hexOf, sha256 } from '#/bundle/keys.ts';
 import { decodeMetadata } from '#/bundle/trust/metadata.ts';
 import { agentRules } from '#/bundle/trust/rules.ts';
 import { requireDigests } from '#/bundle/trust/trusted-set.ts';
 import { canonicalDocument } from '#/bundle/canonical.ts';
-import { desiredPath, FLOORS_PATH } from '#/bundle/trust/documents.ts';
+import { desiredPath, FLOORS_PATH, manifestEnvelopePath } from '#/bundle/trust/documents.ts';
 import { delegate } from '#/control/trust/delegations.ts';
 import {
   emptyTargets,
@@ -144,6 +144,41 @@ describe('policy keys that go back on their word', () => {
     const file = putTarget(policy, FLOORS_PATH, bytes);
     world.publish(publish(repository, new Map([['policy', policy]]), [file]));
     await expect(resolve()).rejects.toMatchObject({ code: 'E_FLOOR' });
+  });
+});
+
+describe('release engineers who list something else than is pinned', () => {
+  it('C03 another release number beside the same manifest', async () => {
+    const world = new TrustWorld();
+    const artifact = world.release(1);
+    world.pin(artifact, 1);
+    const agent = agentOf(world);
+    const repository = world.repository();
+    const role = readRoleDocument(repository, 'img-web');
+    const entry = role.targets[artifact.path]!;
+    entry.custom = { ...(entry.custom as object), release: 9 };
+    world.publish(publish(repository, new Map([['img-web', role]]), []));
+    await expect(
+      agent.trust.resolve(assignmentOf(artifact), contextOf(world.nowMs)),
+    ).rejects.toMatchObject({ code: 'E_ARTIFACT' });
+  });
+});
+
+describe('a builder and release engineers together', () => {
+  it('C03 put another manifest of the same number into the envelope of what is pinned', async () => {
+    const world = new TrustWorld();
+    const artifact = world.release(1);
+    world.pin(artifact, 1);
+    const agent = agentOf(world);
+    const other = canonicalDocument(manifestFor(1, { created: 1_700_000_001 }));
+    const envelope = signEnvelope(MANIFEST_PAYLOAD_TYPE, other, [world.key('release')]);
+    const repository = world.repository();
+    const role = readRoleDocument(repository, 'img-web');
+    const file = putTarget(role, manifestEnvelopePath(artifact), encodeEnvelope(envelope));
+    world.publish(publish(repository, new Map([['img-web', role]]), [file]));
+    await expect(
+      agent.trust.resolve(assignmentOf(artifact), contextOf(world.nowMs)),
+    ).rejects.toMatchObject({ code: 'E_ARTIFACT' });
   });
 });
 
