@@ -136,7 +136,7 @@ it('F47 a version without any check that is due crashes all the time: its restar
   expect(told).toEqual({ results: [], restarts: 4 });
 });
 
-describe('F65 the disk below the slots was replaced', () => {
+describe('the disk below the slots was replaced', () => {
   const root = (): string => join(work.path, 'root');
   /** Takes the disk away; what the agent keeps of its own stays, on another disk. */
   async function withoutDisk(): Promise<void> {
@@ -146,7 +146,7 @@ describe('F65 the disk below the slots was replaced', () => {
     }
   }
 
-  it('by an empty one, as when it is not mounted: nothing is written to it', async () => {
+  it('F65 by an empty one, as when it is not mounted: nothing is written to it', async () => {
     const next = await version(4, {});
     await withoutDisk();
     const before = await everything();
@@ -157,7 +157,7 @@ describe('F65 the disk below the slots was replaced', () => {
     expect(await everything()).toEqual(before);
   });
 
-  it('by the disk of another host: nothing of it is pruned', async () => {
+  it('F65 by the disk of another host: nothing of it is pruned', async () => {
     const next = await version(4, {});
     await withoutDisk();
     const foreign = 'f'.repeat(64);
@@ -172,7 +172,7 @@ describe('F65 the disk below the slots was replaced', () => {
     expect(await everything()).toEqual(before);
   });
 
-  it('and comes back: the host goes on; replaced on purpose, it goes on once its record is removed', async () => {
+  it('F65 and comes back: the host goes on; replaced on purpose, it goes on once its record is removed', async () => {
     const next = await version(4, {});
     await withoutDisk();
     await expect(preflight(next)).rejects.toMatchObject({ code: 'E_DISK' });
