@@ -155,7 +155,7 @@ maxBoots = 2
 
   /** Installs the package once, in a container that runs, and keeps what that wrote as a layer. */
   async #install(): Promise<void> {
-    const container = await this.bare('installer');
+    const container = await this.bare(`sb-${process.pid}-installer`);
     await container.boot();
     copyFileSync(this.packageFile, join(container.root, 'srv/agent.deb'));
     await container.run('apt-get install -y --no-install-recommends /srv/agent.deb');
