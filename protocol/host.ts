@@ -71,6 +71,12 @@ export const hostWhy = v.strictObject({
   answer: v.string(),
   target: v.nullable(artifactId),
   isOffered: v.boolean(),
+  /** What the host said of itself in its last report: empty before the first. */
+  says: v.string(),
+  /** Why the target failed on this host, when its last attempt of it did. */
+  failed: v.nullable(
+    v.strictObject({ version: v.string(), code: v.string(), message: v.string() }),
+  ),
   steps: v.array(v.strictObject({ rule: v.string(), applies: v.boolean(), words: v.string() })),
   next: v.strictObject({ words: v.string(), atMs: v.nullable(atMs) }),
 });

@@ -1,7 +1,7 @@
 /** What operators do to one host. */
 import { type Host, openAttempt } from '#/control/core/model.ts';
 import { bytesOfHex, publicKeyOf } from '#/bundle/keys.ts';
-import { versionOf } from '#/control/core/desired.ts';
+import { desiredOf, versionOf } from '#/control/core/desired.ts';
 import type { KeyChange } from '#/protocol/agent-plane.ts';
 import { Problem } from '#/protocol/errors.ts';
 import type { HostActionRequest } from '#/protocol/host.ts';
@@ -135,8 +135,11 @@ async function act(
 /** Forgives what failed: the version that the host should run is offered once more, above its own deny-list. */
 async function retry(draft: Draft, host: Host): Promise<string> {
   if (openAttempt(host) !== null) throw notAllowedNow(`host ${host.id} is in an attempt`);
+  const { target, isReached } = desiredOf(draft.scene(draft.group(host.group)), host);
   const failed = host.attempts.findLast((attempt) => attempt.outcome !== 'confirmed');
-  const artifactId = failed?.artifactId ?? host.denied.at(-1)?.artifactId;
+  // What it should run comes first: an older failure stands in nobody's way.
+  const wanted = host.denied.find((entry) => !isReached && entry.artifactId === target?.artifactId);
+  const artifactId = (wanted ?? failed ?? host.denied.at(-1))?.artifactId;
   if (artifactId === undefined) throw notAllowedNow(`nothing failed on host ${host.id}`);
   const n = Math.max(1, host.attempts.at(-1)?.n ?? 0);
   const retries = { ...host.retries, [artifactId]: (host.retries[artifactId] ?? 0) + 1 };

@@ -149,6 +149,8 @@ export function hostWhy(scene: Scene, host: Host, pollSeconds: number): HostWhy 
     answer,
     target: desired.target?.artifactId ?? null,
     isOffered: attempt !== null,
+    says: host.why,
+    failed: failureOf(scene, host, desired.target?.artifactId ?? null),
     steps: [...desired.steps],
     next: nextOf(scene, host, {
       blocked: desired.blocked,
@@ -157,6 +159,14 @@ export function hostWhy(scene: Scene, host: Host, pollSeconds: number): HostWhy 
       nextPollMs,
     }),
   };
+}
+
+/** How the last attempt of the version ended, when that was badly. */
+function failureOf(scene: Scene, host: Host, artifactId: Host['running']): HostWhy['failed'] {
+  const last = host.attempts.findLast((attempt) => attempt.artifactId === artifactId);
+  if (last === undefined || last.outcome !== 'failed') return null;
+  const { code, phase, message } = last;
+  return { version: versionOf(scene, last.artifactId), code: code ?? phase, message };
 }
 
 function nextOf(

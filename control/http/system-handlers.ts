@@ -50,14 +50,14 @@ function attentionOf(services: Services): SummaryView['attention'] {
   for (const halt of fleet.halts.values())
     list.push({
       words: `${halt.scope} is halted by ${halt.actor}: ${halt.reason}`,
-      act: 'switchback halt --lift',
+      act: `switchback halt --lift${halt.scope === 'fleet' ? '' : ` --group ${halt.scope}`}`,
       link: '/api/v1/halt',
     });
   for (const rollout of activeRollouts(fleet))
     if (rollout.state !== 'running')
       list.push({
         words: `rollout ${rollout.id} of ${rollout.group} is ${rollout.state}: ${rollout.words}`,
-        act: `switchback rollout resume ${rollout.id}, or abort`,
+        act: `switchback rollout show ${rollout.id}; then resume or abort it`,
         link: `/api/v1/rollouts/${rollout.id}`,
       });
   for (const group of fleet.groups.values()) {

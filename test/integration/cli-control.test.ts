@@ -285,7 +285,7 @@ describe('the operator program against a real control', () => {
 
   it('lists without hosts and rollouts fail instead of being empty', async () => {
     expect(await json(['host', 'ls'])).toEqual({ items: [] });
-    expect((await run(['host', 'ls'])).stdout).toBe('no such hosts\n');
+    expect((await run(['host', 'ls'])).stdout).toBe('no hosts\n');
     expect((await run(['host', 'show', 'h-abcdef'])).stderr).toMatch(/^E_NOT_FOUND/);
     expect((await run(['rollout', 'ls'])).exitCode).toBe(0);
   });

@@ -42,7 +42,7 @@ function statusText(summary: SummaryView, url: string, style: TableStyle): strin
       style.paint(toneOf(condition), `${summary.hosts[condition]} ${condition}`),
     );
   const head =
-    `${summary.hostsTotal} hosts${counts.length === 0 ? '' : `: ${counts.join(', ')}`}\n` +
+    `${summary.hostsTotal} ${summary.hostsTotal === 1 ? 'host' : 'hosts'}${counts.length === 0 ? '' : `: ${counts.join(', ')}`}\n` +
     renderFields(
       [
         ['control', `${url}, epoch ${summary.epoch}, ${summary.pollsPerMinute} polls a minute`],
@@ -166,7 +166,7 @@ function addAudit(program: DescribedCommand, context: CliContext): void {
             { title: 'DETAILS', value: detailsOf, flexible: true },
           ],
           session.style,
-          'no such entries',
+          'no entries',
         ),
       );
     });

@@ -10,6 +10,7 @@ import { openSession } from '#/control/cli/session.ts';
 import {
   type HostCondition,
   type HostDetail,
+  type HostWhy,
   type HostView,
   hostConditions,
 } from '#/protocol/host.ts';
@@ -94,7 +95,7 @@ function addList(family: DescribedCommand, context: CliContext): void {
       };
       const items = await all(hosts(client, query));
       session.print({ items }, (found) =>
-        renderTable(found.items, hostColumns(context.now()), session.style, 'no such hosts'),
+        renderTable(found.items, hostColumns(context.now()), session.style, 'no hosts'),
       );
     });
 }
@@ -212,6 +213,8 @@ function addWhy(family: DescribedCommand, context: CliContext): void {
             ['answer', found.answer, 'bold'],
             ['target', found.target ?? 'none'],
             ['offered', found.isOffered ? 'yes' : 'no'],
+            ...(found.failed === null ? [] : [failedField(found.failed)]),
+            ...(found.says === '' ? [] : [['host says', found.says] as const]),
             ['next', `${found.next.words}${at}`],
           ],
           session.style,
@@ -219,6 +222,10 @@ function addWhy(family: DescribedCommand, context: CliContext): void {
         return `${lines}\n${steps}`;
       });
     });
+}
+
+function failedField(failed: NonNullable<HostWhy['failed']>): readonly [string, string, Tone] {
+  return ['failed here', `${failed.version}: ${failed.code}, ${failed.message}`, 'bad'];
 }
 
 function addTimeline(family: DescribedCommand, context: CliContext): void {

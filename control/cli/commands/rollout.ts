@@ -87,7 +87,7 @@ function addList(family: DescribedCommand, context: CliContext): void {
             { title: 'WHAT NEXT', value: (rollout) => rollout.words, flexible: true },
           ],
           session.style,
-          'no such rollouts',
+          'no rollouts',
         ),
       );
     });

@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import type { ArtifactId } from '#/protocol/ids.ts';
 import { startWorld } from '#/test/support/control/world.ts';
 
 describe('a rollout over real HTTP', () => {
@@ -52,6 +53,7 @@ describe('a rollout over real HTTP', () => {
     const failedHost = view.decisions.find((d) => d.kind === 'offer')?.host ?? '';
     const why = await world.admin.call('hostWhy', { params: { host: failedHost } });
     expect(why.answer).toContain('halted');
+    expect(why.failed).toMatchObject({ version: '1.2.0', code: 'E_UNHEALTHY' });
     const summary = await world.admin.call('summary', {});
     expect(summary.attention.some((a) => a.words.includes('halted'))).toBe(true);
   });
@@ -84,6 +86,41 @@ describe('a rollout over real HTTP', () => {
     const { offer } = (await host.poll()).body;
     expect(offer?.retryGeneration).toBeGreaterThan(0);
     expect(await host.follow()).toBe(true);
+  });
+
+  it('a retry is of the version that the host should run and refuses, not of an older failure', async () => {
+    await using world = await startWorld();
+    const group = await world.group('web', {
+      canaryCount: 0,
+      wavePercents: [100],
+      soakSeconds: 0,
+      maxFailurePercent: 50,
+    });
+    const host = await world.host(group);
+    const pinned = async (release: number): Promise<ArtifactId> => {
+      const artifactId = await world.release(release);
+      const body = { artifactId, reason: 'next' };
+      await world.admin.call('groupPin', { params: { group }, body });
+      return artifactId;
+    };
+    const v1 = await pinned(1);
+    expect(await host.follow()).toBe(true);
+    await pinned(2);
+    expect(await host.follow('rolled-back', 'E_UNHEALTHY')).toBe(true);
+    const v3 = await pinned(3);
+    expect(await host.follow()).toBe(true);
+    // The operator of the host went back by hand.
+    host.running = v1;
+    const denied = [{ artifactId: v3, code: 'E_RECALLED' }];
+    expect((await host.send(host.sign(host.document([], { denied })))).status).toBe(202);
+    const { words } = await world.admin.call('hostAction', {
+      params: { host: host.id },
+      body: { action: 'retry', reason: 'again' },
+    });
+    expect(words).toBe('1.3.0 may be tried again');
+    await world.control.engine.settled();
+    host.etag = null;
+    expect((await host.poll()).body.offer?.artifactId).toBe(v3);
   });
 
   it('F58 an abort takes the offer back before the host acted on it', async () => {
