@@ -63,6 +63,8 @@ export class ChunkWorker {
         return failed([]);
       case 'readBack':
         return this.#compare(job.from, job.to);
+      case 'readBackImage':
+        return this.#compareImage(job.image, job.from, job.to);
     }
   }
 
@@ -210,6 +212,17 @@ export class ChunkWorker {
       if (seen.sha256 !== planned.sha256) different.push(file);
     }
     return { failed: different, direct };
+  }
+
+  #compareImage(image: number, from: number, to: number): JobResult {
+    const { images, files, digests } = this.#setup;
+    const pieces = images[image];
+    const planned = files[pieces?.file ?? -1];
+    if (pieces === undefined || planned === undefined) return failed([]);
+    this.#readBack ??= createReadBack();
+    const { path, sizeBytes } = planned;
+    const seen = this.#readBack.compare(path, sizeBytes, { ...pieces, digests }, from, to);
+    return { failed: seen.same ? [] : [pieces.file], direct: seen.direct };
   }
 }
 

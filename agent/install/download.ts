@@ -171,6 +171,7 @@ class DownloadRun {
       storedSizes: index.storedSizes,
       created: this.#created,
       seed,
+      images: [],
       slabs: this.#slabs.memory,
       slabBytes: SLAB_BYTES,
       setOwners: this.#world.setOwners,
@@ -367,14 +368,15 @@ function bytesOf(index: ChunkIndex, chunks: readonly number[]): number {
   return chunks.reduce((sum, chunk) => sum + (index.rawSizes[chunk] ?? 0), 0);
 }
 
-function shared(bytes: Uint8Array): Uint8Array {
+/** A copy in memory that all threads see. */
+export function shared(bytes: Uint8Array): Uint8Array {
   const copy = new Uint8Array(new SharedArrayBuffer(bytes.byteLength));
   copy.set(bytes);
   return copy;
 }
 
 /** Ranges of file numbers, `from` included and `to` not. */
-export function fileRanges(count: number, size: number): { from: number; to: number }[] {
+function fileRanges(count: number, size: number): { from: number; to: number }[] {
   const ranges: { from: number; to: number }[] = [];
   for (let from = 0; from < count; from += size)
     ranges.push({ from, to: Math.min(count, from + size) });

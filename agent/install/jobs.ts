@@ -14,11 +14,21 @@ export interface WorkerSetup {
   /** One value per file: 0 not there, 1 being created, 2 there. */
   readonly created: Int32Array;
   readonly seed: { readonly files: readonly string[]; readonly pieces: PieceColumns } | null;
+  /** For the read-back: what lies where in each image. */
+  readonly images: readonly ImagePieces[];
   /** `slabCount` buffers of `slabBytes` each, filled by the fetcher. */
   readonly slabs: Uint8Array;
   readonly slabBytes: number;
   /** Owners are set and compared only by root. */
   readonly setOwners: boolean;
+}
+
+/** Piece i is chunk `chunks[i]`, or zeros where that is -1, from `positions[i]` to `positions[i + 1]`. */
+export interface ImagePieces {
+  /** Number of the image or device among the files. */
+  readonly file: number;
+  readonly chunks: Int32Array;
+  readonly positions: Float64Array;
 }
 
 export type Job =
@@ -44,7 +54,14 @@ export type Job =
   | { readonly do: 'finish'; readonly from: number; readonly to: number }
   | { readonly do: 'sync'; readonly from: number; readonly to: number }
   /** Reads files `from` to `to` past the page cache and compares; answers the numbers of the files that differ. */
-  | { readonly do: 'readBack'; readonly from: number; readonly to: number };
+  | { readonly do: 'readBack'; readonly from: number; readonly to: number }
+  /** The same for pieces `from` to `to` of an image, each by the digest of its chunk: an image is read by all threads. */
+  | {
+      readonly do: 'readBackImage';
+      readonly image: number;
+      readonly from: number;
+      readonly to: number;
+    };
 
 export interface JobResult {
   readonly failed: readonly number[];

@@ -3,9 +3,11 @@
  * and stray entries are compared with the signed listing.
  */
 import { lstatSync, readdirSync, readlinkSync, type Stats } from 'node:fs';
-import { parseIndex } from '#/bundle/chunk-index.ts';
+import { type ChunkIndex, parseIndex } from '#/bundle/chunk-index.ts';
+import { must } from '#/protocol/errors.ts';
 import { manifestOf } from './container-reader.ts';
-import { fileRanges, inJobs } from './download.ts';
+import { inJobs, shared } from './download.ts';
+import type { ImagePieces, Job } from './jobs.ts';
 import { attempt } from './target-files.ts';
 import {
   DIFFERENCES_MAX,
@@ -17,8 +19,9 @@ import type { TaskWorld } from './world.ts';
 import { createWorkerPool } from './worker-pool.ts';
 import { planWrites, type WritePlan } from './write-plan.ts';
 
-/** Small, so that progress moves; a large image is one file. */
+/** Small, so that progress moves and all threads have work to the end. */
 const FILES_PER_JOB = 64;
+const IMAGE_BYTES_PER_JOB = 16 * 1024 * 1024;
 
 /** Compares a slot with its manifest. Differences are an answer, not an error. */
 export async function runReadBack(
@@ -34,19 +37,21 @@ export async function runReadBack(
   const structure =
     task.directory === null ? [] : compareTree(task.directory, plan, world.setOwners);
   const totalBytes = plan.files.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
-  const damaged: string[] = [];
+  const damaged = new Set<string>();
   let direct = true;
   let doneBytes = 0;
+  const images = imagePieces(index, plan);
   const pool = createWorkerPool(
     {
       files: plan.files,
       descriptors: [],
       pieces: plan.pieces,
-      digests: new Uint8Array(0),
+      digests: images.length === 0 ? new Uint8Array(0) : shared(index.digests),
       rawSizes: new Uint32Array(0),
       storedSizes: new Uint32Array(0),
       created: new Int32Array(new SharedArrayBuffer(4)),
       seed: null,
+      images,
       slabs: new Uint8Array(0),
       slabBytes: 0,
       setOwners: world.setOwners,
@@ -55,27 +60,72 @@ export async function runReadBack(
     world.workerEntry,
   );
   try {
-    const ranges = fileRanges(plan.files.length, FILES_PER_JOB);
-    await inJobs(ranges, 1, signal, async ([range]) => {
-      if (range === undefined) return;
-      const answer = await pool.run({ do: 'readBack', ...range });
+    await inJobs(readBackJobs(plan, images), 1, signal, async ([planned]) => {
+      if (planned === undefined) return;
+      const answer = await pool.run(planned.job);
       direct &&= answer.direct;
-      for (const file of answer.failed) damaged.push(plan.files[file]?.path ?? '');
-      for (let file = range.from; file < range.to; file += 1) {
-        doneBytes += plan.files[file]?.sizeBytes ?? 0;
-      }
+      for (const file of answer.failed) damaged.add(plan.files[file]?.path ?? '');
+      doneBytes += planned.sizeBytes;
       onProgress({ doneBytes, totalBytes, fetchedBytes: 0, reusedBytes: 0 });
     });
   } finally {
     await pool.close();
   }
-  const differences = [...structure, ...damaged.map((path) => `${path} has other content`)];
+  const differences = [...structure, ...Array.from(damaged, (path) => `${path} has other content`)];
   return {
     differences: differences.slice(0, DIFFERENCES_MAX),
-    damagedFiles: damaged,
+    damagedFiles: [...damaged],
     direct,
     durationMs: world.nowMs() - startedMs,
   };
+}
+
+/** What lies where in the images of the plan, which are in the order of their payloads. */
+function imagePieces(index: ChunkIndex, plan: WritePlan): ImagePieces[] {
+  const payloads = index.payloads.filter(({ tree }) => tree === null);
+  const files = [...plan.files.keys()].filter((file) => plan.files[file]?.kind !== 'file');
+  must(files.length === payloads.length, 'each image of the index is a file of the plan');
+  return payloads.map(({ chunks, positions }, i) => ({
+    file: files[i] ?? -1,
+    chunks: Int32Array.from(chunks),
+    positions: Float64Array.from(positions),
+  }));
+}
+
+interface PlannedJob {
+  readonly job: Job;
+  readonly sizeBytes: number;
+}
+
+/** Files by their own digest, images by their chunks, so that one large image is work for all threads. */
+function readBackJobs(plan: WritePlan, images: readonly ImagePieces[]): PlannedJob[] {
+  const sizeOf = (file: number): number => plan.files[file]?.sizeBytes ?? 0;
+  const jobs: PlannedJob[] = [];
+  let from = 0;
+  let sizeBytes = 0;
+  for (const [file, { kind }] of plan.files.entries()) {
+    // A range of files has no image in it and is at most so long.
+    if (kind === 'file') sizeBytes += sizeOf(file);
+    const to = kind === 'file' ? file + 1 : file;
+    const isLast = file === plan.files.length - 1;
+    if (kind !== 'file' || isLast || to - from === FILES_PER_JOB) {
+      if (to > from) jobs.push({ job: { do: 'readBack', from, to }, sizeBytes });
+      from = file + 1;
+      sizeBytes = 0;
+    }
+  }
+  for (const [image, { positions }] of images.entries()) {
+    const pieceCount = positions.length - 1;
+    for (let from = 0; from < pieceCount; ) {
+      const start = positions[from] ?? 0;
+      let to = from + 1;
+      while (to < pieceCount && (positions[to + 1] ?? 0) - start <= IMAGE_BYTES_PER_JOB) to += 1;
+      const sizeBytes = (positions[to] ?? 0) - start;
+      jobs.push({ job: { do: 'readBackImage', image, from, to }, sizeBytes });
+      from = to;
+    }
+  }
+  return jobs;
 }
 
 /** Everything about the entries but their content. */

@@ -4,11 +4,15 @@
  */
 import { createHash } from 'node:crypto';
 import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs';
+import type { ImagePieces } from './jobs.ts';
 import { attempt } from './target-files.ts';
 
 /** One read; a multiple of every sector size. */
 const READ_BYTES = 1024 * 1024;
 const PAGE_BYTES = 64 * 1024;
+/** Where a direct read may begin. */
+const ALIGNED_BYTES = 4096;
+const DIGEST_BYTES = 32;
 
 export interface ReadBack {
   /** sha256 (hex) of the first `sizeBytes` of a file or device; null when it is shorter, longer (a file) or not there. */
@@ -16,6 +20,14 @@ export interface ReadBack {
     path: string,
     sizeBytes: number,
   ): { readonly sha256: string | null; readonly direct: boolean };
+  /** True when pieces `from` to `to` of an image or device are their chunks and their holes are zeros. */
+  compare(
+    path: string,
+    sizeBytes: number,
+    pieces: Pick<ImagePieces, 'chunks' | 'positions'> & { readonly digests: Uint8Array },
+    from: number,
+    to: number,
+  ): { readonly same: boolean; readonly direct: boolean };
 }
 
 /** One per thread. O_DIRECT needs memory aligned to the sector: the memory of WebAssembly starts at a page. */
@@ -31,7 +43,75 @@ export function createReadBack(): ReadBack {
         closeSync(opened.descriptor);
       }
     },
+    compare(path, sizeBytes, pieces, from, to) {
+      const opened = openDirect(path);
+      if (opened === null) return { same: false, direct: true };
+      try {
+        if (!hasSize(opened, sizeBytes)) return { same: false, direct: opened.direct };
+        const window = new ReadWindow(opened, path, buffer);
+        for (let piece = from; piece < to; piece += 1) {
+          if (!isPiece(window, pieces, piece)) return { same: false, direct: opened.direct };
+        }
+        return { same: true, direct: opened.direct };
+      } finally {
+        closeSync(opened.descriptor);
+      }
+    },
   };
+}
+
+/** The part of a file that was read last. */
+class ReadWindow {
+  readonly #opened: Opened;
+  readonly #path: string;
+  readonly #buffer: Uint8Array;
+  #from = 0;
+  #count = 0;
+
+  constructor(opened: Opened, path: string, buffer: Uint8Array) {
+    this.#opened = opened;
+    this.#path = path;
+    this.#buffer = buffer;
+  }
+
+  /** Bytes from `start` on, at most up to `end`; none when the file ends before. */
+  bytes(start: number, end: number): Uint8Array {
+    if (start < this.#from || start >= this.#from + this.#count) {
+      this.#from = Math.floor(start / ALIGNED_BYTES) * ALIGNED_BYTES;
+      this.#count = attempt('read back', this.#path, () =>
+        readSync(this.#opened.descriptor, this.#buffer, 0, READ_BYTES, this.#from),
+      );
+    }
+    return this.#buffer.subarray(
+      Math.min(start - this.#from, this.#count),
+      Math.min(end - this.#from, this.#count),
+    );
+  }
+}
+
+function isPiece(
+  window: ReadWindow,
+  pieces: Parameters<ReadBack['compare']>[2],
+  piece: number,
+): boolean {
+  const { chunks, positions, digests } = pieces;
+  const chunk = chunks[piece] ?? -1;
+  const end = positions[piece + 1] ?? 0;
+  const hash = chunk < 0 ? null : createHash('sha256');
+  for (let at = positions[piece] ?? 0; at < end; ) {
+    const bytes = window.bytes(at, end);
+    if (bytes.byteLength === 0) return false;
+    if (hash !== null) hash.update(bytes);
+    else if (!isZeros(bytes)) return false;
+    at += bytes.byteLength;
+  }
+  const digest = digests.subarray(chunk * DIGEST_BYTES, (chunk + 1) * DIGEST_BYTES);
+  return hash === null || Buffer.compare(hash.digest(), digest) === 0;
+}
+
+/** Each byte is the one before it, and the first is zero. */
+function isZeros(bytes: Uint8Array): boolean {
+  return bytes[0] === 0 && Buffer.compare(bytes.subarray(1), bytes.subarray(0, -1)) === 0;
 }
 
 /** The part of the global WebAssembly that is used: the configured library of types is that of a language, not of a browser. */
@@ -67,6 +147,12 @@ function openDirect(path: string): Opened | null {
   }
 }
 
+/** A file has exactly this size; a device has at least, as reading it will show. */
+function hasSize({ descriptor }: Opened, sizeBytes: number): boolean {
+  const found = fstatSync(descriptor);
+  return found.isFile() ? found.size === sizeBytes : found.isBlockDevice();
+}
+
 function digest(
   opened: Opened,
   path: string,
@@ -74,10 +160,7 @@ function digest(
   buffer: Uint8Array,
 ): { sha256: string | null; direct: boolean } {
   const { descriptor, direct } = opened;
-  const found = fstatSync(descriptor);
-  if (found.isFile() ? found.size !== sizeBytes : !found.isBlockDevice()) {
-    return { sha256: null, direct };
-  }
+  if (!hasSize(opened, sizeBytes)) return { sha256: null, direct };
   const hash = createHash('sha256');
   for (let done = 0; done < sizeBytes; ) {
     // Always a whole buffer: a direct read of an odd length is refused; at the end of a file it comes back short.
