@@ -113,6 +113,8 @@ function targetProblems(fleet: Fleet, host: SimHost): readonly string[] {
     known.pin !== null ||
     known.quarantine !== null ||
     known.state === 'needs-attention' ||
+    // An order from before a restore moves nobody backwards: the operator has to pin anew (F73).
+    (fleetNow.isRestored && group.pin.epoch < fleetNow.epoch) ||
     fleetNow.releases.get(rollout.artifactId)?.revoked != null ||
     fleet.controlTruth.hasFailed(known.id, rollout.artifactId) ||
     known.denied.some((entry) => entry.artifactId === rollout.artifactId);

@@ -11,7 +11,7 @@ describe('a fleet through faults of every kind', () => {
   it.each(SEEDS)(
     'history %i: no halt lost, nothing counted twice, one good version on every host, and all in order at the end',
     async (seed) => {
-      const outcome = await simulate({ seed, hosts: 6, hours: 2 });
+      const outcome = await simulate({ seed, hosts: 6, hours: 1 });
       expect(outcome.violation, outcome.lines.slice(-30).join('\n')).toBeNull();
       expect(outcome.tally.powerCuts + outcome.tally.kills).toBeGreaterThan(5);
       expect(outcome.tally.attempts).toBeGreaterThan(6);

@@ -10,6 +10,7 @@ import { describeFault } from './schedule.ts';
 import { shrink } from './shrink.ts';
 import { simulate, type Outcome, type SimulationOptions, type Tally } from './simulation.ts';
 
+const say = (line: string): void => void process.stdout.write(`${line}\n`);
 const FIXED_SEEDS = 8;
 const SHRINK_MS = 60_000;
 const LINES_SHOWN = 40;
@@ -52,7 +53,7 @@ const wanted: readonly SimulationOptions[] =
 
 async function report(failed: Outcome): Promise<void> {
   const { seed, hosts, hours } = failed.options;
-  console.log(`FAILED seed ${seed}: ${failed.violation}`);
+  say(`FAILED seed ${seed}: ${failed.violation}`);
   const {
     outcome,
     faults,
@@ -61,14 +62,13 @@ async function report(failed: Outcome): Promise<void> {
   } = values['no-shrink']
     ? { outcome: failed, faults: failed.plan.faults, runs: 0, isMinimal: false }
     : await shrink(failed, SHRINK_MS);
-  for (const line of outcome.lines.slice(-LINES_SHOWN)) console.log(`  ${line.slice(0, 200)}`);
-  console.log(
+  for (const line of outcome.lines.slice(-LINES_SHOWN)) say(`  ${line.slice(0, 200)}`);
+  say(
     `  ${faults.length} of ${failed.plan.faults.length} faults are left after ${tries} runs${isMinimal ? '' : ' (not minimal)'}:`,
   );
-  if (faults.length <= LINES_SHOWN)
-    for (const fault of faults) console.log(`    ${describeFault(fault)}`);
-  console.log(`  ${outcome.violation}`);
-  console.log(`  npm run sim -- --seed=${seed} --hosts=${hosts} --hours=${hours}`);
+  if (faults.length <= LINES_SHOWN) for (const fault of faults) say(`    ${describeFault(fault)}`);
+  say(`  ${outcome.violation}`);
+  say(`  npm run sim -- --seed=${seed} --hosts=${hosts} --hours=${hours}`);
   if (!values['no-record']) addRegression(failed.options, faults, outcome.violation ?? '');
 }
 
@@ -89,10 +89,10 @@ const sums: Record<keyof Tally, number> = {
 for (const options of wanted) {
   const outcome = await simulate(options);
   for (const key of Object.keys(sums) as (keyof Tally)[]) sums[key] += outcome.tally[key];
-  if (values.verbose) for (const line of outcome.lines) console.log(line.slice(0, 240));
+  if (values.verbose) for (const line of outcome.lines) say(line.slice(0, 240));
   const { seed, hosts, hours } = options;
   const { events, powerCuts, attempts, cpuMs } = outcome.tally;
-  console.log(
+  say(
     `seed ${seed}: ${hosts} hosts, ${hours} h, ${events} events, ${powerCuts} power cuts, ${attempts} attempts, hash ${outcome.hash}, ${Math.round(cpuMs)} ms of CPU`,
   );
   if (outcome.violation === null) {
@@ -104,11 +104,11 @@ for (const options of wanted) {
   if (values['fail-fast']) break;
 }
 const seconds = sums.cpuMs / 1000;
-console.log(
+say(
   `${sums.steps} steps, ${sums.events} events, ${sums.messages} messages, ${sums.attempts} attempts, ${sums.powerCuts} power cuts, ${sums.kills} kills of agents, ${sums.controlKills} of control, ${sums.restores} restores`,
 );
-console.log(
+say(
   `per second of CPU: ${Math.round(sums.steps / seconds)} steps, ${Math.round(sums.events / seconds)} events, ${(sums.hostHours / seconds).toFixed(1)} host-hours`,
 );
-console.log(`${total.passed} passed, ${total.failed} failed`);
+say(`${total.passed} passed, ${total.failed} failed`);
 process.exitCode = total.failed === 0 ? 0 : 1;

@@ -5,6 +5,7 @@
 import { registerHooks } from 'node:module';
 import { simMutants } from './mutant-table.ts';
 
+const say = (line: string): void => void process.stdout.write(`${line}\n`);
 const name = process.env['SIM_MUTANT'] ?? '';
 const mutant = simMutants.find((one) => one.name === name);
 if (mutant === undefined) throw new Error(`there is no mutant ${name}`);
@@ -29,7 +30,7 @@ registerHooks({
 });
 process.on('exit', (code) => {
   if (code !== 2 && left.size > 0) {
-    console.log(`not loaded: ${[...left].map((edit) => edit.file).join(', ')}`);
+    say(`not loaded: ${[...left].map((edit) => edit.file).join(', ')}`);
     process.exitCode = 2;
   }
 });

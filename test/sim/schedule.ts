@@ -6,6 +6,8 @@ import { badKinds, type Kind } from './versions.ts';
 
 const MINUTE = 60_000;
 const HOUR = 60 * MINUTE;
+/** How long a rollout of the simulated groups takes. */
+const AFTER_PIN_MS = 12 * MINUTE;
 
 /** Groups of the simulated fleet; hosts take turns. */
 export const groups = ['web', 'edge'] as const;
@@ -74,22 +76,22 @@ export interface Plan {
 
 /** Events per hour: of each host, or of the fleet. */
 const perHost = {
-  kill: 1.2,
-  'power-cut': 1.2,
-  'restart-agent': 0.2,
-  off: 0.1,
-  disk: 0.3,
-  weather: 0.4,
-  clock: 0.1,
-  rewind: 0.04,
-  clone: 0.015,
+  kill: 2,
+  'power-cut': 2,
+  'restart-agent': 0.4,
+  off: 0.2,
+  disk: 0.5,
+  weather: 0.6,
+  clock: 0.15,
+  rewind: 0.1,
+  clone: 0.02,
 } as const;
 const perFleet = {
   weather: 0.5,
-  'kill-control': 1.5,
-  'restore-control': 0.12,
-  pin: 1.6,
-  order: 5,
+  'kill-control': 3,
+  'restore-control': 0.4,
+  pin: 3,
+  order: 8,
 } as const;
 
 /** The history of a seed: `hours` of trouble from `startMs` on. */
@@ -97,39 +99,35 @@ export function planOf(seed: number, hosts: number, hours: number, startMs: numb
   const random = seeded(seed, 'plan');
   const faults: Fault[] = [];
   const kinds: Kind[] = ['good'];
-  const moments = (rate: number): readonly number[] => {
-    const count = Math.floor(rate * hours + random.unit());
-    return Array.from({ length: count }, () => startMs + Math.floor(random.unit() * hours * HOUR));
-  };
+  const lengthMs = hours * HOUR;
+  const anywhere = (): number => startMs + Math.floor(random.unit() * lengthMs);
+  const times = (rate: number): number => Math.floor(rate * hours + random.unit());
+  const pins = [startMs, ...Array.from({ length: times(perFleet.pin) }, anywhere)].sort(
+    (a, b) => a - b,
+  );
+  for (const atMs of pins) {
+    kinds.push(random.chance(0.55) ? 'good' : random.pick(badKinds));
+    const group = random.pick(groups);
+    faults.push({ atMs, kind: 'order', order: 'pin', group, version: kinds.length - 1 });
+  }
+  /** Most trouble comes while something is rolled out: that is when it hurts. */
+  const moments = (rate: number): readonly number[] =>
+    Array.from({ length: times(rate) }, () =>
+      random.chance(0.65) ? random.pick(pins) + span(random, 500, AFTER_PIN_MS) : anywhere(),
+    );
   for (let host = 0; host < hosts; host += 1) {
     for (const [kind, rate] of Object.entries(perHost))
       for (const atMs of moments(rate))
         faults.push(...hostFault(random, kind as keyof typeof perHost, host, atMs));
   }
   for (const atMs of moments(perFleet.weather)) faults.push(weather(random, null, atMs));
-  for (const atMs of moments(perFleet['kill-control']))
-    faults.push({
-      atMs,
-      kind: 'kill-control',
-      statements: 1 + random.below(60),
-      forMs: span(random, 1000, 10 * MINUTE),
-    });
-  for (const atMs of moments(perFleet['restore-control']))
-    faults.push({
-      atMs,
-      kind: 'restore-control',
-      ago: random.below(2),
-      forMs: span(random, 5000, 10 * MINUTE),
-    });
-  for (const atMs of [startMs, ...moments(perFleet.pin)].sort((a, b) => a - b)) {
-    kinds.push(random.chance(0.55) ? 'good' : random.pick(badKinds));
-    faults.push({
-      atMs,
-      kind: 'order',
-      order: 'pin',
-      group: random.pick(groups),
-      version: kinds.length - 1,
-    });
+  for (const atMs of moments(perFleet['kill-control'])) {
+    const forMs = span(random, 1000, 10 * MINUTE);
+    faults.push({ atMs, kind: 'kill-control', statements: 1 + random.below(60), forMs });
+  }
+  for (const atMs of moments(perFleet['restore-control'])) {
+    const forMs = span(random, 5000, 10 * MINUTE);
+    faults.push({ atMs, kind: 'restore-control', ago: random.below(2), forMs });
   }
   for (const atMs of moments(perFleet.order))
     faults.push(...orderAt(random, atMs, hosts, kinds.length));

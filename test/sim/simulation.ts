@@ -201,7 +201,10 @@ async function makeWorld(options: SimulationOptions, plan: Plan): Promise<World>
       for (const host of fleet.machines) hostTruth.check(host);
     }
   };
-  await setUp(fleet, options.hosts, quiet, runUntil);
+  // Nothing is broken on purpose before the fleet is set up: whatever fails there is a bug.
+  await setUp(fleet, options.hosts, quiet, runUntil).catch((error: unknown) => {
+    onViolation(`the fleet cannot be set up: ${String(error)}`);
+  });
   return { fleet, violation: () => violation, steps: () => steps, runUntil };
 }
 
