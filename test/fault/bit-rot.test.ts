@@ -32,7 +32,7 @@ describe('H03 slot records', () => {
       reason: null,
     } as const;
     await records.write(record);
-    const path = `/state/slots/${id}.json`;
+    const path = `/state/slots/${record.slot as string}.json`;
     const handle = await files.open(path, 'read');
     const buffer = new Uint8Array(4096);
     const text = Buffer.from(buffer.subarray(0, await handle.read(buffer, 0))).toString('latin1');

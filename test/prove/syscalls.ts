@@ -52,7 +52,7 @@ const errors: Readonly<Record<string, readonly string[]>> = {
 const PARALLEL = 2;
 /** Of a run that may not take long. */
 const SHORT_KILLS = 60;
-const SHORT_ERRORS = 20;
+const SHORT_ERRORS = 12;
 
 interface Case {
   readonly call: string;

@@ -26,7 +26,7 @@ export interface LoneHostOptions extends HostPlaces {
 const ANSWER_TIMEOUT_MS = 60_000;
 const ASK_EVERY_MS = 15;
 /** An attempt that a fault holds up is left where it is after this. */
-const ORDER_TIMEOUT_MS = 30_000;
+const ORDER_TIMEOUT_MS = 20_000;
 
 type Order = Extract<LocalRequest, { ask: 'order' }>['command'];
 
