@@ -1,4 +1,5 @@
 /** The agent's configuration: drop-in files → one checked value, with the origin of each key (docs/reference/config.md). */
+import { join } from 'node:path';
 import * as v from 'valibot';
 import { healthCheck, type HealthCheck } from '#/bundle/manifest.ts';
 import { Problem } from '#/protocol/errors.ts';
@@ -40,7 +41,9 @@ export function settingsFrom(fragments: readonly Fragment[]): LoadedSettings {
   for (const section of Object.keys(settingsSchema.entries)) values[section] ??= {};
   const result = v.safeParse(settingsSchema, values, { abortEarly: true });
   if (!result.success) throw problemOf(result.issues[0], origins);
-  const settings = result.output;
+  const { output } = result;
+  const socket = output.local.socket ?? join(output.state.runDirectory, 'agent.sock');
+  const settings = { ...output, local: { ...output.local, socket } };
   checkAcross(settings, origins);
   return { settings, origins, files: fragments.map((fragment) => fragment.file) };
 }

@@ -1,5 +1,6 @@
 /** Commands about the host itself: enrol, doctor. */
-import { readFileSync } from 'node:fs';
+import { dirname } from 'node:path';
+import { mkdirSync, readFileSync } from 'node:fs';
 import { Problem } from '#/protocol/errors.ts';
 import { parseInvitation, type Invitation } from '#/protocol/join-token.ts';
 import { makeDirectory } from '#/agent/adapters/durable.ts';
@@ -82,6 +83,8 @@ async function enrolHost(invocation: Invocation): Promise<number> {
   if (arch === null) throw new Problem('E_CLASS', `no artifacts are made for ${process.arch}`);
   const files = nodeFiles();
   const clock = systemClock();
+  // Its parents too, as `run` does.
+  mkdirSync(dirname(settings.state.directory), { recursive: true, mode: 0o700 });
   await makeDirectory(files, settings.state.directory);
   const machine = machineDigest(settings.host.machineIdFile);
   const caPem = authoritiesOf(settings.control, invitation.caPem);

@@ -178,5 +178,5 @@ function printProblem(problem: Problem, isJson: boolean, terminal: Terminal): vo
     { cause } = cause, depth += 1
   )
     terminal.error(`  because: ${cause.message.split('\n', 1)[0]}\n`);
-  terminal.error(`  ${act}\n`);
+  terminal.error(`  next: ${act}\n`);
 }

@@ -452,8 +452,12 @@ export const settingsSchema = v.strictObject({
   }),
   local: v.strictObject({
     socket: v.optional(
-      v.pipe(path, v.description('Socket of the commands; only root may use it.')),
-      '/run/switchback/agent.sock',
+      v.pipe(
+        path,
+        v.description(
+          'Socket of the commands; only root may use it. Without it: `agent.sock` in `state.run_directory`.',
+        ),
+      ),
     ),
   }),
   metrics: v.strictObject({
@@ -467,6 +471,8 @@ export const settingsSchema = v.strictObject({
   }),
 });
 
-export type Settings = v.InferOutput<typeof settingsSchema>;
+type Output = v.InferOutput<typeof settingsSchema>;
+/** The settings in force: the socket follows the run directory. */
+export type Settings = Output & { readonly local: { readonly socket: string } };
 export type WindowSetting = v.InferOutput<typeof windowSetting>;
 export type CheckSetting = v.InferOutput<typeof checkSetting>;

@@ -30,6 +30,13 @@ describe('files', () => {
     });
   });
 
+  it('two agents on one machine: the socket follows the run directory, unless it is named', () => {
+    const run = '[state]\nrun_directory = "/run/two"';
+    expect(from(run).settings.local.socket).toBe('/run/two/agent.sock');
+    expect(from(run, '[local]\nsocket = "/s"').settings.local.socket).toBe('/s');
+    expect(defaultSettings().local.socket).toBe('/run/switchback/agent.sock');
+  });
+
   it('files count in the order of their names, over all directories', () => {
     put('run', '10-a.toml', '[slots]\nkeep = 3');
     put('usr', '20-b.toml', '[slots]\nkeep = 4\nroot = "/srv"');
