@@ -1,8 +1,8 @@
 /** One history: a fleet is set up, goes through its faults, gets a calm time, and has to be in order at the end. */
-import { MANIFEST_PAYLOAD_TYPE, signEnvelope } from '#/bundle/dsse.ts';
 import type { GroupName } from '#/protocol/ids.ts';
 import { endProblems } from './calm.ts';
-import { CONTROL_URL, simControl, type SimControl } from './control.ts';
+import { admit } from './admit.ts';
+import { simControl } from './control.ts';
 import { useOpenSsl } from './fast-ed25519.ts';
 import { applyFault, type Fleet } from './faults.ts';
 import { SimHost, type HostOptions } from './host.ts';
@@ -249,14 +249,6 @@ async function setUp(
         body: { artifactId: first.artifactId, reason: 'the first version' },
       }),
     );
-}
-
-/** Lists a release at control; doing it again changes nothing. */
-export async function admit(control: SimControl, version: SimVersion): Promise<void> {
-  const envelope = signEnvelope(MANIFEST_PAYLOAD_TYPE, version.manifestBytes, [control.releaseKey]);
-  const manifest = Buffer.from(version.manifestBytes).toString('base64');
-  const sources = [`${CONTROL_URL}/artifacts/${version.artifactId}.bundle`];
-  await control.operator.call('releaseReference', { body: { manifest, envelope, sources } });
 }
 
 /** All trouble ends: lines are good, disks too, clocks are right, whoever was switched off or killed is back. */
