@@ -12,7 +12,7 @@ import { hostOracle } from './oracle-host.ts';
 import { groups, planOf, type Fault, type Plan } from './schedule.ts';
 import { settle, simTime } from './time.ts';
 import { createTrace } from './trace.ts';
-import { simVersion, type SimVersion } from './versions.ts';
+import { simVersion } from './versions.ts';
 
 const MINUTE = 60_000;
 const START_WALL_MS = Date.UTC(2026, 0, 1);
