@@ -222,7 +222,7 @@ export const guardScenarios: readonly Scenario[] = [
       const host = await world.host(name);
       try {
         await host.pin('4.0.0');
-        await host.untilReported('E_HEALTH', /./);
+        await host.untilReported('E_UNHEALTHY', /./);
         await host.untilSettledOn('1.0.0');
       } catch (error) {
         throw new Error(await host.container.journal(), { cause: error });
@@ -234,6 +234,6 @@ export const guardScenarios: readonly Scenario[] = [
   takenBack(
     'F57 the version fails its check: the agent goes back, the guard stays out of it',
     async (host) => host.container.run('systemctl stop web.service'),
-    { code: 'E_HEALTH', words: /./ },
+    { code: 'E_UNHEALTHY', words: /./ },
   ),
 ];

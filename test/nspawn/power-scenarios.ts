@@ -53,7 +53,7 @@ export const powerScenarios: readonly Scenario[] = [
     await host.container.cutPower();
     await host.container.boot();
     await host.untilSettledOn('1.0.0');
-    await host.untilReported('E_HEALTH', /./);
+    await host.untilReported('E_UNHEALTHY', /./);
   }),
   scenario('F40 a reboot in the middle of a trial: the trial goes on', async (host) => {
     await host.pin('3.0.0');
