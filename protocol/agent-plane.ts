@@ -26,7 +26,7 @@ export type EnrollRequest = v.InferOutput<typeof enrollRequest>;
 
 export const HOST_STATEMENT_PAYLOAD_TYPE = 'application/vnd.switchback.host-statement+json';
 /** Payload of a host statement: what control vouches for. The group that a host follows comes from here only. */
-export const hostStatement = v.strictObject({
+export const hostStatement = v.object({
   schema: v.literal('switchback.host-statement/1'),
   host: hostId,
   group: groupName,
@@ -40,7 +40,7 @@ export const hostStatement = v.strictObject({
 });
 export type HostStatement = v.InferOutput<typeof hostStatement>;
 
-export const enrollAnswer = v.strictObject({
+export const enrollAnswer = v.object({
   host: hostId,
   group: groupName,
   class: name,
@@ -64,7 +64,7 @@ export const tokenRequest = v.strictObject({
   nonce: v.optional(v.pipe(v.string(), v.regex(/^[0-9a-f]{32}$/))),
   challenge: enrollRequest.entries.challenge,
 });
-export const tokenAnswer = v.strictObject({
+export const tokenAnswer = v.object({
   /** Bearer for /desired and /report. Opaque to hosts. */
   token: v.string(),
   expiresInSeconds: positive,
@@ -77,7 +77,7 @@ export const tokenAnswer = v.strictObject({
 
 export const TIME_PAYLOAD_TYPE = 'application/vnd.switchback.time+json';
 /** The time of control as the answer to one question of one host (D07): what may move the clock floor of a host. */
-export const signedTime = v.strictObject({
+export const signedTime = v.object({
   schema: v.literal('switchback.time/1'),
   host: hostId,
   nonce: v.string(),
@@ -97,7 +97,7 @@ export const keyChange = v.strictObject({
 export type KeyChange = v.InferOutput<typeof keyChange>;
 export const rotateRequest = v.strictObject({ host: hostId, change: envelope });
 /** The new statement; from here on the old key is nobody's. */
-export const rotateAnswer = v.strictObject({ statement: envelope });
+export const rotateAnswer = v.object({ statement: envelope });
 
 /** Details of E_UNAUTHENTICATED when only the time of a signature is wrong. */
 export const clockDetails = v.object({
@@ -107,7 +107,7 @@ export const clockDetails = v.object({
 export type TokenAnswer = v.InferOutput<typeof tokenAnswer>;
 
 /** Answer to a report: everything up to `ackSeq` is on disk. */
-export const reportAnswer = v.strictObject({
+export const reportAnswer = v.object({
   ackSeq: whole,
   wantFacts: v.boolean(),
   pollAfterSeconds: positive,

@@ -50,13 +50,16 @@ export const desiredDocument = v.strictObject({
 });
 export type DesiredDocument = v.InferOutput<typeof desiredDocument>;
 
-/** What control tells one host at a poll: a hint about timing inside what the signed pin allows. */
-export const assignment = v.strictObject({
+/**
+ * What control tells one host at a poll: a hint about timing inside what the signed pin allows. Fields that this agent does
+ * not know are passed over, so that a newer control does not stop older agents.
+ */
+export const assignment = v.object({
   generation: counter,
   group: groupName,
   /** null: stay where you are (no pin, on hold, halted, or the wave is not open). */
   offer: v.nullable(
-    v.strictObject({
+    v.object({
       artifactId,
       rolloutId: v.nullable(rolloutId),
       /** Where the bundle file can be fetched, best first. Integrity never depends on them. */
