@@ -9,7 +9,7 @@ import { type Family, type FamilyOptions, faultOf, type Finding, type Outcome } 
 /** States after a first crash per scenario and model, and after a second one per recovery. */
 const SHORT_SINGLE = { maxFirst: 100, samplesPerRecovery: 0 };
 const SHORT = { maxFirst: 16, samplesPerRecovery: 1 };
-/** Every state of the first crash; of the second so many cuts per recovery and model as give more than 140,000 states in all. */
+/** Every state of the first crash; of the second so many cuts per recovery and model. */
 const LONG = { maxFirst: Number.MAX_SAFE_INTEGER, samplesPerRecovery: 6 };
 
 export const singleFaults: Family = {
