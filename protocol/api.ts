@@ -432,7 +432,8 @@ const groupRoutes = {
     path: '/api/v1/groups/:group/verdict',
     plane: 'operator',
     permission: 'publish',
-    summary: 'Ask the policy gates, for a pin that is signed elsewhere: the verdicts that it carries.',
+    summary:
+      'Ask the policy gates, for a pin that is signed elsewhere: the verdicts that it carries.',
     params: { group: groupName },
     body: v.strictObject({ artifactId, reason }),
     ok: v.strictObject({ verdicts: v.array(envelope) }),

@@ -67,9 +67,7 @@ function attestRole(imageClass: string): string {
 }
 
 /** Target path of the statements about an artifact, one envelope a line. */
-function attestationsPath(
-  ref: Pick<ArtifactRef, 'class' | 'version' | 'artifactId'>,
-): string {
+function attestationsPath(ref: Pick<ArtifactRef, 'class' | 'version' | 'artifactId'>): string {
   return `attest/${ref.class}/${ref.version}/${ref.artifactId}.intoto.jsonl`;
 }
 

@@ -13,7 +13,7 @@ it('a second control on the data directory of a running one is refused, and swee
   const second = startControl({
     dataDir: world.dir,
     port: 0,
-    verifyBundle: () => Promise.reject(),
+    verifyBundle: () => Promise.reject(new Error('no bundle is given here')),
   });
   await expect(second).rejects.toMatchObject({ code: 'E_BUSY' });
   expect(existsSync(upload)).toBe(true);
