@@ -29,6 +29,8 @@ export interface Outcome {
 export interface Family {
   readonly name: string;
   readonly what: string;
+  /** Runs only when asked for by its name, or with `--long`. */
+  readonly isOnlyLong?: boolean;
   run(options: FamilyOptions): Promise<Outcome>;
 }
 

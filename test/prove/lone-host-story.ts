@@ -87,7 +87,8 @@ export async function diskFindings(
 
 /**
  * Starts the agent again after a fault, without any: it has to come to rest on one good version of those that may be live, with
- * nothing left lying about, and to do what it is told.
+ * nothing left lying about, and to do what it is told. `mayAskForHelp`: a disk that answered with an error is a reason to ask for
+ * attention, also after the restart; once the operator has looked it has to go on.
  */
 export async function recoveryFindings(
   host: LoneHost,
@@ -95,10 +96,15 @@ export async function recoveryFindings(
   digests: Digests,
   told: Told,
   name: string,
+  mayAskForHelp = false,
 ): Promise<readonly Finding[]> {
   host.start();
   try {
-    const status = await host.rest(RECOVERY_TIMEOUT_MS);
+    let status = await host.rest(RECOVERY_TIMEOUT_MS);
+    if (mayAskForHelp && status?.state === 'needs-attention') {
+      await host.tell({ kind: 'clear' });
+      status = await host.restAfterHelp(RECOVERY_TIMEOUT_MS);
+    }
     if (status?.state !== 'idle') {
       const last = (await host.status().catch(() => null)) ?? null;
       const at = `${last?.state ?? 'no agent'} ${last?.step ?? ''} ${last?.why ?? ''}`;

@@ -21,7 +21,9 @@ const { values } = parseArgs({
 });
 const seed =
   values.seed === undefined ? Math.floor(Math.random() * 1_000_000) : Number(values.seed);
-const chosen = families.filter((one) => values.only?.includes(one.name) ?? true);
+const chosen = families.filter(
+  (one) => values.only?.includes(one.name) ?? (values.long === true || one.isOnlyLong !== true),
+);
 if (chosen.length === 0 || !Number.isInteger(seed)) {
   process.stderr.write(`families: ${families.map((one) => one.name).join(', ')}\n`);
   process.exit(2);

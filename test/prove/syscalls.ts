@@ -77,6 +77,7 @@ export const syscallKills: Family = {
 
 export const syscallErrors: Family = {
   name: 'syscalls failed',
+  isOnlyLong: true,
   what: 'the shipped agent, a system call answered with EIO, ENOSPC, EINTR or EROFS',
   run: (options) => sweep(options, 'error'),
 };
@@ -164,6 +165,7 @@ async function tryCase(
   lane: number,
   kind: 'kill' | 'error',
 ): Promise<{ readonly wasHit: boolean; readonly found: readonly Finding[] }> {
+  const { releases, digests } = bench;
   const name = `${call} number ${number}, ${fault}`;
   const host = freshHost(bench, `lane-${lane}`);
   const log = join(bench.directory, `lane-${lane}.log`);
@@ -182,7 +184,7 @@ async function tryCase(
     wasHit,
     found: [
       ...(await diskFindings(host, bench.digests, name)),
-      ...(await recoveryFindings(host, bench.releases, bench.digests, told, name)),
+      ...(await recoveryFindings(host, releases, digests, told, name, kind === 'error')),
     ],
   };
 }

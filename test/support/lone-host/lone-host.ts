@@ -121,6 +121,17 @@ workers = 1
     return null;
   }
 
+  /** As rest, once the operator has told it to go on: it asked for attention until then. */
+  async restAfterHelp(timeoutMs: number): Promise<StatusView | null> {
+    const until = performance.now() + timeoutMs;
+    while (performance.now() < until) {
+      const status = await this.rest(timeoutMs);
+      if (status?.state !== 'needs-attention') return status;
+      await pause();
+    }
+    return await this.status();
+  }
+
   /** Gives an order and waits for the end of its attempt; null when the agent died, refused, or did not end it in time. */
   async order(command: Order): Promise<AttemptEnd | null> {
     try {
@@ -130,6 +141,11 @@ workers = 1
       if (isProblem(error) || isReset(error)) return null;
       throw error;
     }
+  }
+
+  /** Gives an order and does not wait for what comes of it. */
+  async tell(command: Order): Promise<void> {
+    await askAgent(this.#socket, { ask: 'order', wait: false, command });
   }
 
   install(file: string): Promise<AttemptEnd | null> {
