@@ -1,5 +1,5 @@
 /** Signature primitives: B01-B06 of the list, and DSSE: C04-C06. */
-import { createHash, randomBytes } from 'node:crypto';
+import { createHash } from 'node:crypto';
 import nacl from 'tweetnacl';
 import { describe, expect, it } from 'vitest';
 import {
@@ -167,7 +167,7 @@ it('B04 a signature of 63 or 65 bytes and a key of 31 or 33 are refused without 
 });
 
 it('B06 tweetnacl and OpenSSL give one verdict over 10,000 mutated vectors', () => {
-  const seed = Number(process.env['SEED'] ?? randomBytes(4).readUInt32LE());
+  const seed = Number(process.env['SEED'] ?? 1);
   const next = stream(seed);
   let accepted = 0;
   for (let round = 0; round < 10_000; round += 1) {

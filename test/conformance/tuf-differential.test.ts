@@ -4,7 +4,7 @@
  *
  *     SEED=123 RUNS=2000 vitest run --project conformance test/conformance/tuf-differential.test.ts
  */
-import { createHash, randomBytes } from 'node:crypto';
+import { createHash } from 'node:crypto';
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
@@ -20,7 +20,8 @@ import { TufHost } from '#/test/support/tuf-client.ts';
 import { edSigner, type SimSigner, TufSimulator } from '#/test/support/tuf-simulator.ts';
 
 const PATH = 'images/web/1.0/app';
-const seed = Number(process.env['SEED'] ?? randomBytes(4).readUInt32LE());
+/** Fixed, so that a run says something about the commit and not about its luck; other seeds by the variable. */
+const seed = Number(process.env['SEED'] ?? 1);
 const runs = Number(process.env['RUNS'] ?? 120);
 
 /** Why we may refuse what tuf-js accepts, by our code. */

@@ -105,7 +105,10 @@ for (const options of wanted) {
 }
 const seconds = sums.cpuMs / 1000;
 say(
-  `${sums.steps} steps, ${sums.events} events, ${sums.messages} messages, ${sums.attempts} attempts, ${sums.powerCuts} power cuts, ${sums.kills} kills of agents, ${sums.controlKills} of control, ${sums.restores} restores`,
+  `${sums.steps} steps, ${sums.events} events, ${sums.messages} messages, ${sums.attempts} attempts`,
+);
+say(
+  `${sums.powerCuts} power cuts, ${sums.kills} kills of agents, ${sums.controlKills} of control, ${sums.restores} restores`,
 );
 say(
   `per second of CPU: ${Math.round(sums.steps / seconds)} steps, ${Math.round(sums.events / seconds)} events, ${(sums.hostHours / seconds).toFixed(1)} host-hours`,

@@ -19,6 +19,7 @@ export const startedByName: Readonly<Record<string, string>> = {
   'agent/install/child.ts':
     'the child process that installs, started by agent/install/child-client.ts',
   'agent/install/worker.ts': 'the thread of agent/install/worker-pool.ts',
+  'test/sim/plant.ts': 'loaded before the simulation by test/sim/mutants.ts, to plant one bug',
   'control/policy/gate-worker.ts': 'the thread of control/policy/judge.ts',
   'control/cli/bundle/compress-worker.ts': 'the thread of control/cli/bundle/compress-pool.ts',
 };
