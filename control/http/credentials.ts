@@ -26,10 +26,10 @@ export interface Bearers {
 /** Bearers are `sbh_<host>.<key id, 16 digits>.<expiry>.<mac>`; no lookup is needed to check one. */
 export function createBearers(key: Uint8Array): Bearers {
   const mac = (text: string): Buffer => createHmac('sha256', key).update(text).digest();
-  const challengeOf = (keyId: string, untilS: number): string => {
-    const until = untilS.toString(16).padStart(10, '0');
-    return until + mac(`challenge/${keyId}/${until}`).toString('hex').slice(0, 22);
-  };
+  /** `head`: until when, 10 hex digits, and a number of 6, so that two challenges of one second are two. */
+  const challengeOf = (keyId: string, head: string): string =>
+    head + mac(`challenge/${keyId}/${head}`).toString('hex').slice(0, 16);
+  let issued = 0;
   return {
     issue(host, keyId, nowMs) {
       const text = `sbh_${host}.${keyId.slice(0, 16)}.${Math.floor(nowMs / 1000) + BEARER_TTL_SECONDS}`;
@@ -47,12 +47,17 @@ export function createBearers(key: Uint8Array): Bearers {
       return { host: host as HostId, keyId };
     },
     seal: (text) => mac(text).toString('hex').slice(0, 12),
-    challenge: (keyId, nowMs) => challengeOf(keyId, Math.floor(nowMs / 1000) + CHALLENGE_TTL_S),
+    challenge(keyId, nowMs) {
+      const untilS = Math.floor(nowMs / 1000) + CHALLENGE_TTL_S;
+      issued = (issued + 1) % 0x1000000;
+      const head = untilS.toString(16).padStart(10, '0') + issued.toString(16).padStart(6, '0');
+      return challengeOf(keyId, head);
+    },
     isChallenge(keyId, text, nowMs) {
       const untilS = Number.parseInt(text.slice(0, 10), 16);
       const nowS = Math.floor(nowMs / 1000);
       if (!(untilS > nowS && untilS <= nowS + CHALLENGE_TTL_S)) return false;
-      return timingSafeEqual(Buffer.from(challengeOf(keyId, untilS)), Buffer.from(text));
+      return timingSafeEqual(Buffer.from(challengeOf(keyId, text.slice(0, 16))), Buffer.from(text));
     },
   };
 }
