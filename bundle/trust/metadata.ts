@@ -178,6 +178,10 @@ function readRoot(common: Common, signed: JsonObject, rules: MetadataRules): Roo
 
 function readTimestamp(common: Common, signed: JsonObject, rules: MetadataRules): Timestamp {
   const meta = objectAt(signed['meta'], 'timestamp.meta');
+  // TUF 1.0.34, section 4.6: it MUST only include a description of snapshot.json.
+  if (Object.keys(meta).some((name) => name !== 'snapshot.json')) {
+    return refuse('E_SCHEMA', 'timestamp.meta', 'snapshot.json alone');
+  }
   const issued = signed[ISSUED_FIELD];
   return {
     ...common,

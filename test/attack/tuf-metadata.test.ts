@@ -198,6 +198,14 @@ describe('rollback and mixing', () => {
     await host.refuses('E_SCHEMA');
   });
 
+  it('A15 a timestamp that lists anything beside the snapshot is refused', async () => {
+    const { sim, host } = await ready();
+    Object.assign(sim.timestamp.meta, { a: 1 });
+    sim.timestamp.version += 1;
+    sim.publishTimestamp();
+    await host.refuses('E_SCHEMA');
+  });
+
   it('A19 fast-forwarded versions are left behind after the keys were rotated', async () => {
     const { sim, host } = await ready();
     sim.timestamp.version = Number.MAX_SAFE_INTEGER - 1;
