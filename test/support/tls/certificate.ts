@@ -1,5 +1,11 @@
 /** Certificates for TLS tests: a small DER writer over node:crypto, so that no tool has to be there and none can expire. */
-import { createPrivateKey, generateKeyPairSync, sign, type KeyObject } from 'node:crypto';
+import {
+  createPrivateKey,
+  generateKeyPairSync,
+  type KeyObject,
+  randomInt,
+  sign,
+} from 'node:crypto';
 
 export interface Certificate {
   readonly certPem: string;
@@ -56,7 +62,7 @@ export function makeCertificate(
   ];
   const body = sequence(
     der(0xa0, integer(2)),
-    integer(1 + Math.floor(Math.random() * 100)),
+    integer(randomInt(1, 100)),
     ecdsaSha256,
     commonName(issuer?.name ?? name),
     sequence(
@@ -70,7 +76,8 @@ export function makeCertificate(
   const signer: KeyObject = issuer === undefined ? privateKey : createPrivateKey(issuer.keyPem);
   const signature = sign('sha256', body, signer);
   const certificate = sequence(body, ecdsaSha256, der(0x03, bytes(0, signature)));
-  const base64 = certificate.toString('base64').replaceAll(/.{64}/g, '$&\n');
+  // No line may be empty: where the length is a multiple of 64, a line end after each 64 would make one.
+  const base64 = certificate.toString('base64').replaceAll(/.{64}/g, '$&\n').trimEnd();
   return {
     name,
     certPem: `-----BEGIN CERTIFICATE-----\n${base64}\n-----END CERTIFICATE-----\n`,
