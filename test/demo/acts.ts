@@ -150,20 +150,16 @@ export function lastLoggedState(host: FleetHost): string {
   return [...tail.matchAll(/"to":"([a-z-]+)"/g)].at(-1)?.[1] ?? '';
 }
 
-/** Distance of the flipped bits: no chunk of the bundle is left whole, so that none can be used by luck. */
-const TAMPER_EVERY_BYTES = 8192;
-/** Headers, manifest and index stand before; a bundle whose signature is broken is refused much earlier. */
-const TAMPER_FROM = 0.4;
+/** Distance of the flipped bits: small enough that no chunk which a host lacks stays whole. */
+const TAMPER_EVERY_BYTES = 1024;
 
 /** Flips bits in the chunks of a bundle, as a broken disk or a hostile mirror would; returns how many. */
 export function tamper(from: string, to: string): number {
   const bytes = readFileSync(from);
+  // The chunks stand behind the header of the last member; what is signed stands before it and stays whole.
+  const start = bytes.indexOf('chunks.data') + 512;
   let flipped = 0;
-  for (
-    let at = Math.floor(bytes.length * TAMPER_FROM);
-    at < bytes.length - 2048;
-    at += TAMPER_EVERY_BYTES
-  ) {
+  for (let at = start + 64; at < bytes.length - 1536; at += TAMPER_EVERY_BYTES) {
     bytes[at] = (bytes[at] ?? 0) ^ 1;
     flipped += 1;
   }
