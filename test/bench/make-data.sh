@@ -15,8 +15,12 @@ mkdir -p "$directory"
 cd "$directory"
 
 configured() { cat /etc/apt/sources.list.d/*.sources 2>/dev/null | sed -n 's/^URIs: *//p' | grep -m1 -E "$1"; }
-mirror=${2:-$(configured '/debian/?$' || echo http://deb.debian.org/debian)}
-security=${3:-$(configured 'debian-security/?$' || echo http://deb.debian.org/debian-security)}
+mirror=${2:-$(configured '/debian/?$' || true)}
+security=${3:-$(configured 'debian-security/?$' || true)}
+if [ -z "$mirror" ] || [ -z "$security" ]; then
+  echo 'this machine names no Debian mirror in /etc/apt/sources.list.d/*.sources: give both as arguments' >&2
+  exit 2
+fi
 packages=systemd,systemd-sysv,udev,dbus,linux-image-cloud-amd64,iproute2,kmod,network-manager,openssh-server,ca-certificates,curl,sudo,chrony,nginx-light,nodejs,python3-numpy,python3-requests,git,mosquitto,less,nano
 UPGRADE='openssl libssl3 nginx nginx-light nginx-common nginx-core libnginx-mod-http-echo nodejs libnode108 python3.11 python3.11-minimal libpython3.11-minimal libpython3.11-stdlib linux-image-cloud-amd64'
 # The kernel's package has its version in its name; by its source all of them move together.

@@ -9,7 +9,6 @@ import { REPOSITORY } from '#/test/support/fleet/fleet.ts';
 /** What a small server has, and a clock that can be turned for one service. */
 const PACKAGES = 'systemd,systemd-sysv,dbus,iproute2,libfaketime';
 const SUITE = 'bookworm';
-const MIRROR = 'http://deb.debian.org/debian';
 const PATH = join(REPOSITORY, '.work/nspawn', `root-${SUITE}-2`);
 
 /** Path of the root, which nobody writes to. */
@@ -28,7 +27,6 @@ export async function debianRoot(): Promise<string> {
     '--aptopt=Apt::Install-Recommends "false"',
     SUITE,
     staging,
-    MIRROR,
   ]);
   await rename(staging, PATH);
   return PATH;

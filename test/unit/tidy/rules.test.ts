@@ -121,7 +121,7 @@ describe('house rules', () => {
     expect(wordBreaches([file('a.sh', `cd /${'home'}/someone/project`)])).toHaveLength(1);
     expect(wordBreaches([file('a.json', `https://registry.${'npmjs'}.org/x`)])).toHaveLength(1);
     expect(
-      wordBreaches([file('a.ts', "read('/etc/switchback/agent.toml'); // not ./work/x")]),
+      wordBreaches([file('a.ts', "read('/etc/switchback/agent.toml'); // not ./home/x")]),
     ).toEqual([]);
   });
 
