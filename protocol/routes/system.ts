@@ -1,0 +1,107 @@
+/** Control itself: tokens, the audit log, health, metrics. */
+import * as v from 'valibot';
+
+import {
+  apiTokenCreated,
+  apiTokenRequest,
+  apiTokenView,
+  auditEntry,
+  hostReport,
+} from '../operator-plane.ts';
+import { cursorQuery, id, limitQuery, shortText } from '../scalars.ts';
+import { page, reading, change, type Route } from './route.ts';
+
+export const systemRoutes = {
+  events: {
+    method: 'GET',
+    path: '/api/v1/events',
+    plane: 'operator',
+    permission: 'view',
+    summary: 'Server-sent events: one per audit entry; Last-Event-ID or `after` resumes.',
+    query: v.strictObject({ after: v.optional(v.pipe(v.string(), v.regex(/^\d{1,15}$/))) }),
+    ok: 'events',
+    errors: reading,
+  },
+  audit: {
+    method: 'GET',
+    path: '/api/v1/audit',
+    plane: 'operator',
+    permission: 'view',
+    summary: 'The audit log, oldest first, after an id.',
+    query: v.strictObject({
+      after: v.optional(v.pipe(v.string(), v.regex(/^\d{1,15}$/))),
+      subject: v.optional(shortText),
+      limit: limitQuery(1000, 100),
+    }),
+    ok: page(auditEntry),
+    errors: reading,
+  },
+  auditReports: {
+    method: 'GET',
+    path: '/api/v1/audit/reports',
+    plane: 'operator',
+    permission: 'view',
+    summary: 'The newest signed report of each host, as its envelope: what hosts saw of the log.',
+    query: v.strictObject({ cursor: cursorQuery, limit: limitQuery(500, 100) }),
+    ok: page(hostReport),
+    errors: reading,
+  },
+  apiTokenCreate: {
+    method: 'POST',
+    path: '/api/v1/api-tokens',
+    plane: 'operator',
+    permission: 'admin',
+    summary: 'A token for a person or a script; shown once.',
+    body: apiTokenRequest,
+    status: 201,
+    ok: apiTokenCreated,
+    errors: change,
+  },
+  apiTokenList: {
+    method: 'GET',
+    path: '/api/v1/api-tokens',
+    plane: 'operator',
+    permission: 'admin',
+    summary: 'Api tokens, without their secrets.',
+    ok: page(apiTokenView),
+    errors: reading,
+  },
+  apiTokenRevoke: {
+    method: 'DELETE',
+    path: '/api/v1/api-tokens/:id',
+    plane: 'operator',
+    permission: 'admin',
+    summary: 'Revoke an api token.',
+    params: { id: id('at') },
+    status: 204,
+    ok: null,
+    errors: change,
+  },
+  metrics: {
+    method: 'GET',
+    path: '/metrics',
+    plane: 'operator',
+    permission: 'view',
+    summary: 'Prometheus metrics.',
+    ok: 'text',
+    errors: reading,
+  },
+  healthz: {
+    method: 'GET',
+    path: '/healthz',
+    plane: 'public',
+    permission: 'none',
+    summary: '200 while control serves and its store can be written.',
+    ok: v.strictObject({ ok: v.literal(true), version: v.string() }),
+    errors: ['E_UNAVAILABLE'],
+  },
+  openapi: {
+    method: 'GET',
+    path: '/openapi.json',
+    plane: 'public',
+    permission: 'none',
+    summary: 'This contract as OpenAPI 3.1.',
+    ok: 'text',
+    errors: [],
+  },
+} as const satisfies Record<string, Route>;
