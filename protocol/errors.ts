@@ -431,6 +431,11 @@ export const errors = {
     doc: 'The boot loader did not try the armed slot; the version itself was not judged.',
     act: 'It is tried once more; if it repeats, look at the firmware and the boot loader.',
   },
+  E_BOOT: {
+    ...damaged,
+    doc: "The boot loader's record is damaged, or does not show what was written to it.",
+    act: 'The message names the loader and what was read; `switchback-agent doctor` says what it can do here.',
+  },
   E_REBOOT: {
     ...unavailable,
     doc: 'The host did not reboot when it was asked to.',
