@@ -6,6 +6,7 @@
 import * as v from 'valibot';
 import { type Envelope, envelope as envelopeSchema } from '#/protocol/documents.ts';
 import { Problem } from '#/protocol/errors.ts';
+import { base64Of, bytesOfBase64 } from './base64.ts';
 import { canonicalDocument } from './canonical.ts';
 import { verify } from './ed25519.ts';
 import type { PublicKey, Signer } from './keys.ts';
@@ -143,14 +144,4 @@ function payloadOf(envelope: Envelope): Uint8Array {
   const payload = bytesOfBase64(envelope.payload);
   if (payload === null) throw new Problem('E_SCHEMA', 'envelope payload is not canonical base64');
   return payload;
-}
-
-function base64Of(bytes: Uint8Array): string {
-  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('base64');
-}
-
-/** Bytes of standard, padded, canonical base64, or null. */
-function bytesOfBase64(text: string): Uint8Array | null {
-  const buffer = Buffer.from(text, 'base64');
-  return buffer.toString('base64') === text ? buffer : null;
 }

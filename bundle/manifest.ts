@@ -96,6 +96,13 @@ export const activation = v.variant('kind', [
   v.strictObject({ kind: v.literal('reboot') }),
 ]);
 
+/** The config that a version takes. It is run with a config set of exactly this schema, or not at all. */
+export const configSchemaRef = v.strictObject({
+  schema: name,
+  version: positive(Number.MAX_SAFE_INTEGER),
+});
+export type ConfigSchemaRef = v.InferOutput<typeof configSchemaRef>;
+
 const payloadCommon = {
   name,
   chunker: v.picklist(['acdc-32k', 'fastcdc-16k']),
@@ -149,6 +156,8 @@ export const manifestSchema = v.strictObject({
   activation,
   health: v.pipe(v.array(healthCheck), v.maxLength(64)),
   trial: trialRules,
+  /** Absent: the version takes no config set. */
+  config: v.optional(configSchemaRef),
 });
 
 export type Manifest = v.InferOutput<typeof manifestSchema>;

@@ -136,6 +136,16 @@ export const errors = {
     doc: 'The manifest is not the one that was pinned.',
     act: 'Check that the store serves the right bundle.',
   },
+  E_CONFIG_SET: {
+    ...refused,
+    doc: 'A config set is not the one that was pinned, or not for this artifact, group or config schema.',
+    act: 'Build a config set for this artifact and group, and pin it together with the artifact.',
+  },
+  E_SEAL: {
+    ...refused,
+    doc: 'A sealed secret does not open with the key of this host and for exactly this artifact and config set, or a key cannot be sealed to.',
+    act: 'Seal the config set for this host (`switchback config seal`); if it was sealed, suspect whoever stored it.',
+  },
   E_CHUNK: {
     ...damaged,
     doc: 'A chunk does not have its signed digest.',

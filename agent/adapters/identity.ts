@@ -6,11 +6,11 @@
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import nacl from 'tweetnacl';
 import * as v from 'valibot';
 import { canonicalDocument } from '#/bundle/canonical.ts';
 import { openEnvelope, signEnvelope } from '#/bundle/dsse.ts';
 import { bytesOfHex, hexOf, publicKeyOf, sha256, signerOf, type Signer } from '#/bundle/keys.ts';
+import { sealPublicKeyOf } from '#/bundle/seal.ts';
 import { parseStrictJson } from '#/bundle/strict-json.ts';
 import {
   HOST_STATEMENT_PAYLOAD_TYPE,
@@ -165,8 +165,11 @@ export function publicKeysOf(keys: HostKeys): {
   readonly sealKey: string;
 } {
   const signer = signerOf(seedOf(keys.signSeed));
-  const seal = nacl.box.keyPair.fromSecretKey(seedOf(keys.sealSeed));
-  return { signer, signKey: hexOf(signer.key.bytes), sealKey: hexOf(seal.publicKey) };
+  return {
+    signer,
+    signKey: hexOf(signer.key.bytes),
+    sealKey: hexOf(sealPublicKeyOf(seedOf(keys.sealSeed))),
+  };
 }
 
 function seedOf(hex: string): Uint8Array {

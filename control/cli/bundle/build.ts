@@ -253,6 +253,7 @@ function manifestOf(
     activation: definition.activation,
     health: definition.health,
     trial: definition.trial,
+    ...(definition.config === undefined ? {} : { config: definition.config }),
   };
 }
 

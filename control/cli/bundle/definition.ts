@@ -5,7 +5,7 @@
 import { parse as parseToml } from 'smol-toml';
 import * as v from 'valibot';
 import { agentNumber } from '#/bundle/compatibility.ts';
-import { activation, healthCheck, trialRules } from '#/bundle/manifest.ts';
+import { activation, configSchemaRef, healthCheck, trialRules } from '#/bundle/manifest.ts';
 import { Problem } from '#/protocol/errors.ts';
 import { name, versionText } from '#/protocol/ids.ts';
 
@@ -70,6 +70,8 @@ export const definitionSchema = v.strictObject({
    * definition because it changes the bundle.
    */
   compressionLevel: v.optional(v.pipe(natural, v.minValue(1), v.maxValue(19)), 15),
+  /** Name and version of the config that it takes (config-sets.md). */
+  config: v.optional(configSchemaRef),
   payloads: v.optional(v.pipe(v.array(payloadDefinition), v.minLength(1), v.maxLength(8))),
 });
 /** A definition with its defaults filled in. */
