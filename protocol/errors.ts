@@ -144,7 +144,7 @@ export const errors = {
   E_SEAL: {
     ...refused,
     doc: 'A sealed secret does not open with the key of this host and for exactly this artifact and config set, or a key cannot be sealed to.',
-    act: 'Seal the config set for this host (`switchback config seal`); if it was sealed, suspect whoever stored it.',
+    act: 'Seal the config set for this host. If it was sealed, suspect whoever stored it.',
   },
   E_CHUNK: {
     ...damaged,
