@@ -1,5 +1,6 @@
 /** What the agent says of itself to the operator of its host: pure views over the state of the machine. */
 import type { Progress, SlotRecord } from '#/agent/ports.ts';
+import { explain } from '#/agent/core/explain.ts';
 import type { State } from '#/agent/core/state.ts';
 import type { Freshness } from './freshness.ts';
 
@@ -198,15 +199,20 @@ function deadlineLeftMs(state: State, around: Surroundings): number | null {
   return Math.max(0, state.ticket.deadlineRunMs - runMsOf(state, around));
 }
 
-/** Why the host is where it is and what it waits for, in sentences for people; the first one says the most. */
+/** Why the host is where it is, what follows, and what else its operator should know, in sentences; the first says the most. */
 export function explainState(state: State, around: Surroundings): readonly string[] {
+  const { why, next } = explain(state, runMsOf(state, around));
   return [
-    ...headline(state, around),
-    ...modes(state),
-    ...afterwards(state),
+    sentence(`${why}${progressText(around.progress)}`),
+    sentence(`next: ${next}`),
+    ...deniedText(state),
     ...contact(state, around),
     ...staleness(around),
   ];
+}
+
+function sentence(text: string): string {
+  return `${text.charAt(0).toUpperCase()}${text.slice(1)}.`;
 }
 
 /** A freeze holds versions and revocations back; the host itself works on. */
@@ -218,122 +224,15 @@ function staleness({ trust }: Surroundings): readonly string[] {
   ];
 }
 
-function headline(state: State, around: Surroundings): readonly string[] {
-  const name =
-    'attempt' in state
-      ? `${state.attempt.offer.version} (${short(state.attempt.offer.artifactId)})`
-      : '';
-  switch (state.at) {
-    case 'idle':
-      return state.step === 'activate'
-        ? ['The live version does not run; it is being started.']
-        : ['Nothing is under way.'];
-    case 'checking':
-      return ['Control or a file is being asked what to run.'];
-    case 'offered':
-    case 'preflight':
-      return [`${name} is wanted; space, slot and rules are checked before anything is written.`];
-    case 'downloading':
-      return [`${name} is being fetched into its slot${progressText(around.progress)}.`];
-    case 'verifying':
-      return [
-        `${name} is read back from the disk and compared with its manifest${progressText(around.progress)}.`,
-      ];
-    case 'staged':
-      return [`${name} is complete in its slot and is switched to next.`];
-    case 'waiting':
-      return [waitingText(state.step, name, around)];
-    case 'arming':
-      return state.unwind === null
-        ? [`${name} is about to be switched to; the way back is being written down.`]
-        : [`The switch to ${name} was called off: ${state.unwind.reason.message}.`];
-    case 'switching':
-      return [`The switch to ${name} is under way.`];
-    case 'trial':
-      return [trialText(state.step, name, state.health.tallies)];
-    case 'committing':
-    case 'committed':
-      return [`${name} passed its trial and becomes the good version.`];
-    case 'rolling-back':
-    case 'rollback-verify':
-      return [`${name} is taken back: ${state.reason.code}: ${state.reason.message}.`];
-    case 'rolled-back':
-      return [`${name} was taken back: ${state.reason.code}: ${state.reason.message}.`];
-    case 'refused':
-    case 'aborted':
-      return [
-        `${short(state.ref.artifactId)} ended before any switch: ${state.reason.code}: ${state.reason.message}.`,
-      ];
-    case 'adrift':
-      return [
-        `The host runs something that no plan explains (${state.reason.message}); it is only observed.`,
-      ];
-    case 'needs-attention':
-      return [
-        `Automatic actions have stopped: ${state.reason.code}: ${state.reason.message}. Look at the host, then \`switchback-agent retry\`.`,
-      ];
-  }
-}
-
-function waitingText(step: 'window' | 'drain', name: string, around: Surroundings): string {
-  if (step === 'drain') return `${name} waits until the drain hook has moved the work away.`;
-  const opens = iso(around.window.opensAt);
-  return opens === null
-    ? `${name} waits for a maintenance window, and none is planned.`
-    : `${name} waits for the maintenance window that opens at ${opens}.`;
-}
-
-function trialText(
-  step: 'count' | 'started' | 'activate' | 'checks' | 'soak',
-  name: string,
-  tallies: readonly { readonly name: string; readonly passed: boolean; readonly detail: string }[],
-): string {
-  if (step === 'soak') return `${name} passed its checks and has to hold for the soak time.`;
-  if (step !== 'checks') return `${name} is live on trial and is being started.`;
-  const open = tallies.filter((tally) => !tally.passed);
-  const list = open.map((tally) =>
-    tally.detail === '' ? tally.name : `${tally.name} (${tally.detail})`,
-  );
-  return `${name} is on trial; not yet passed: ${list.join(', ')}.`;
-}
-
 function progressText(progress: Progress | null): string {
   if (progress === null || progress.totalBytes === 0) return '';
   return `, ${Math.floor((100 * progress.doneBytes) / progress.totalBytes)} %`;
 }
 
-function modes(state: State): readonly string[] {
-  const { paused, halted, observeOnly } = state.modes;
-  return [
-    ...(observeOnly ? ['The state directory cannot be written, so nothing is changed.'] : []),
-    ...(paused
-      ? ['The operator of this host paused it: `switchback-agent resume` lets it go on.']
-      : []),
-    ...(halted
-      ? ['Control halted the fleet or group: nothing is switched until that is lifted.']
-      : []),
-  ];
-}
-
-function afterwards(state: State): readonly string[] {
-  const { retry, lastEnd, denied } = state;
-  return [
-    ...(retry === null
-      ? []
-      : [
-          `${short(retry.artifactId)} failed ${retry.failures} times (${retry.code}) and is tried again later.`,
-        ]),
-    ...(lastEnd === null
-      ? []
-      : [
-          `The last attempt ended ${lastEnd.phase}${lastEnd.code === null ? '' : ` (${lastEnd.code})`}${lastEnd.message === '' ? '' : `: ${lastEnd.message}`}.`,
-        ]),
-    ...(denied.length === 0
-      ? []
-      : [
-          `Not tried again on its own: ${denied.map((entry) => `${short(entry.artifactId)} (${entry.code})`).join(', ')}; \`switchback-agent retry ID\` clears one.`,
-        ]),
-  ];
+function deniedText({ denied }: State): readonly string[] {
+  if (denied.length === 0) return [];
+  const list = denied.map(({ artifactId, code }) => `${short(artifactId)} (${code})`).join(', ');
+  return [`Not tried again on its own: ${list}; \`switchback-agent retry ID\` clears one.`];
 }
 
 function contact(state: State, around: Surroundings): readonly string[] {

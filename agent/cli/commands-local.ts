@@ -38,7 +38,15 @@ export const localCommands: readonly CliCommand[] = [
     name: 'check',
     summary: 'Ask control now.',
     examples: ['switchback-agent check'],
-    run: (invocation) => order(invocation, { kind: 'check' }, 'control is asked now'),
+    async run(invocation) {
+      const { control } = await askAgent<StatusView>(socketOf(invocation), { ask: 'status' });
+      if (control === null)
+        throw new Problem(
+          'E_UNAVAILABLE',
+          'this host has no control to ask: `switchback-agent enrol` it, or `install` a file',
+        );
+      return order(invocation, { kind: 'check' }, 'control is asked now');
+    },
   },
   {
     name: 'install',

@@ -89,7 +89,8 @@ export function historyText(entries: readonly JournalEntry[]): string {
         'reason' in entry.state
           ? `  ${entry.state.reason.code}: ${entry.state.reason.message}`
           : '';
-      return `${new Date(entry.wallMs).toISOString()}  ${entry.from} -> ${entry.to}${attempt}  (${entry.event})${reason}\n`;
+      const where = entry.from === entry.to ? entry.to : `${entry.from} -> ${entry.to}`;
+      return `${new Date(entry.wallMs).toISOString()}  ${where}${attempt}  (${entry.event})${reason}\n`;
     })
     .join('');
 }

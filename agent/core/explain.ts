@@ -23,6 +23,9 @@ function ofState(state: State, runMs: number): Explanation {
   }
   switch (state.at) {
     case 'idle':
+      return state.step === 'activate'
+        ? { why: 'the live version does not run', next: 'it is started' }
+        : unlessHeld(state, ofRest(state, runMs));
     case 'checking':
       return unlessHeld(state, ofRest(state, runMs));
     case 'offered':

@@ -193,7 +193,7 @@ describe('commands', () => {
     await agent();
     const text = await cli('status');
     expect(text.out).toContain('h-1 in group web');
-    expect(text.out).toContain('Nothing is under way.');
+    expect(text.out).toContain('Nothing is under way');
     const json = JSON.parse((await cli('status', '--json')).out) as Record<string, unknown>;
     expect(json).toMatchObject({
       schema: 'switchback.agent-status/1',
@@ -201,7 +201,7 @@ describe('commands', () => {
       serviceRestarts: 2,
       paused: false,
     });
-    expect((await cli('explain')).out).toContain('Nothing is under way.');
+    expect((await cli('explain')).out).toContain('Nothing is under way');
   });
 
   it('orders reach the machine; what is not possible now comes back with its code', async () => {
