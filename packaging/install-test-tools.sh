@@ -7,6 +7,7 @@ packages=(
   systemd-container mmdebstrap iproute2   # test/nspawn: packages and guard in containers
   lintian dpkg-dev  # the packages
   strace            # the order of writes and syncs of the agent; kills at system calls
+  grub-emu gdisk dosfstools mtools   # boot loaders: the real GRUB boots small disks (test/conformance/boot)
   xfsprogs btrfs-progs   # power cuts on real file systems
 )
 

@@ -121,7 +121,8 @@ interface MemoryGlobal {
   };
 }
 
-function alignedMemory(pages: number): ArrayBuffer {
+/** Memory for direct reads: begins at a page. `pages` of 64 KiB. */
+export function alignedMemory(pages: number): ArrayBuffer {
   const { WebAssembly } = globalThis as unknown as MemoryGlobal;
   return new WebAssembly.Memory({ initial: pages, maximum: pages }).buffer;
 }

@@ -1,4 +1,5 @@
 /** All families, quick ones first. */
+import { bootLoaderView } from './boot-loader.ts';
 import type { Family } from './family.ts';
 import { bitRot } from './flips.ts';
 import { machine } from './machine.ts';
@@ -9,6 +10,7 @@ import { syscallErrors, syscallKills } from './syscalls.ts';
 export const families: readonly Family[] = [
   machine,
   bitRot,
+  bootLoaderView,
   singleFaults,
   doubleFaults,
   syscallKills,

@@ -2,7 +2,6 @@
 
 /** Error codes of parts that are not built yet: they stand in the table because codes are public and never renamed. */
 export const reservedCodes: Readonly<Record<string, string>> = {
-  E_BOOT: 'thrown by the backends of agent/adapters/boot',
   E_WINDOW_CLOSED: 'the agent waits for its window by itself; an order by hand will say this',
 };
 
