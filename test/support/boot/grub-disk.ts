@@ -130,10 +130,11 @@ export function grubDisk(layout: Partial<GrubLayout> = {}): GrubDisk {
     const ended = spawnSync('grub-emu', ['-d', at(name), '-m', at('devices')], {
       stdio: ['ignore', 'pipe', 'pipe'],
       timeout: BOOT_TIMEOUT_MS,
+      encoding: 'latin1',
       env: { TERM: 'dumb', PATH: process.env['PATH'] },
     });
     const started = parseEnvBlock(get(result, ENV_BLOCK_BYTES))?.get('sb_result');
-    return { started, shown: `${ended.stdout} ${ended.stderr}`.slice(-2000) };
+    return { started, shown: (ended.stdout + ended.stderr).slice(-2000) };
   };
   return {
     image,
@@ -163,7 +164,7 @@ export function grubDisk(layout: Partial<GrubLayout> = {}): GrubDisk {
       writeFileSync(at('views/grub.cfg'), PRELUDE + functions + viewScript(regions.length));
       const { started, shown } = emulate('views');
       if (started?.length !== regions.length) throw new Error(`GRUB saw ${started}: ${shown}`);
-      return [...started] as GrubView[];
+      return started.split('') as GrubView[];
     },
     [Symbol.dispose]() {
       closeSync(disk);
