@@ -7,7 +7,8 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { Fleet } from '#/test/support/fleet/fleet.ts';
+import type { HostId } from '#/protocol/ids.ts';
+import { Fleet, type FleetHost } from '#/test/support/fleet/fleet.ts';
 import { checkFleet } from './check.ts';
 import { randomFrom } from './random.ts';
 import { playRound, settle } from './round.ts';
@@ -53,18 +54,19 @@ const fleets: Fleet[] = [];
 for (const signal of ['SIGINT', 'SIGTERM'] as const) {
   process.once(signal, () => void stopAll().then(() => process.exit(130)));
 }
-let failed = 0;
+let passed = 0;
 let next = 1;
 process.stdout.write(`chaos: seed ${seed}, ${kills} kills, ${fleetCount} fleets\n`);
 try {
   await Promise.all(Array.from({ length: fleetCount }, (_, index) => runFleet(index + 1)));
 } finally {
   await stopAll();
-  if (options.keep || failed > 0) process.stdout.write(`kept: ${directory}\n`);
+  if (options.keep || passed < kills) process.stdout.write(`kept: ${directory}\n`);
   else rmSync(directory, { recursive: true, force: true });
 }
-process.stdout.write(`${kills - failed} passed, ${failed} failed\n`);
-process.exit(failed === 0 ? 0 : 1);
+// A round that was never played, because every fleet was stuck before it, did not pass.
+process.stdout.write(`${passed} passed, ${kills - passed} failed\n`);
+process.exit(passed === kills ? 0 : 1);
 
 async function stopAll(): Promise<void> {
   await Promise.all(fleets.map((fleet) => fleet.stop()));
@@ -81,15 +83,41 @@ async function runFleet(index: number): Promise<void> {
     const round = next;
     next += 1;
     // Every round has a generator of its own, so that round N of a seed is the same whatever happened before it.
-    await runRound(fleet, round);
+    if (!(await runRound(fleet, round))) return;
   }
 }
 
-async function runRound(fleet: Fleet, round: number): Promise<void> {
-  const told = await playRound(fleet, round, randomFrom(`${seed}/${round}`));
-  const problems = await checkFleet(fleet, told);
-  const end = problems.length === 0 ? told.end : 'WRONG';
-  process.stdout.write(`${String(round).padStart(4)}  ${told.words}: ${end}\n`);
+/** False: the fleet is stuck, and no further round of it would say anything. */
+async function runRound(fleet: Fleet, round: number): Promise<boolean> {
+  try {
+    const told = await playRound(fleet, round, randomFrom(`${seed}/${round}`));
+    const problems = await checkFleet(fleet, told);
+    tell(round, told.words, problems.length === 0 ? told.end : 'WRONG', problems);
+    return true;
+  } catch (error) {
+    const said = error instanceof Error ? error.message : String(error);
+    tell(round, said, 'STUCK', [fleet.directory, ...(await wordsOfAll(fleet))]);
+    return false;
+  }
+}
+
+function tell(round: number, words: string, end: string, problems: readonly string[]): void {
+  process.stdout.write(`${String(round).padStart(4)}  ${words}: ${end}\n`);
   for (const problem of problems) process.stdout.write(`      ${problem}\n`);
-  if (problems.length > 0) failed += 1;
+  if (problems.length === 0) passed += 1;
+}
+
+/** What control and the hosts say of where each host is. */
+async function wordsOfAll(fleet: Fleet): Promise<readonly string[]> {
+  const one = async ({ name, id }: FleetHost): Promise<string> => {
+    try {
+      const params = { host: id as HostId };
+      const view = await fleet.api().call('hostShow', { params });
+      const why = await fleet.api().call('hostWhy', { params });
+      return `${name}: ${view.state}, ${view.condition}, ${why.answer}; host says ${why.says}; next ${why.next.words}`;
+    } catch (error) {
+      return `${name}: control does not answer: ${String(error)}`;
+    }
+  };
+  return Promise.all(fleet.hosts.map((host) => one(host)));
 }

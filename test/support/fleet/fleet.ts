@@ -3,6 +3,7 @@
  * directories under one folder. Used by the demo, by chaos runs and by end-to-end tests.
  */
 import { execFile } from 'node:child_process';
+import { randomInt } from 'node:crypto';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join, resolve } from 'node:path';
@@ -24,14 +25,28 @@ export interface CommandResult {
   readonly stderr: string;
 }
 
+/** Below the range that Linux gives out by itself: a killed server finds its port free when it is started again. */
+const FIRST_PORT = 10_240;
+const LAST_PORT = 32_000;
+const PORT_TRIES = 100;
+
 /** An unused TCP port of an address of this machine. */
 export async function freePort(address = '127.0.0.1'): Promise<number> {
+  for (let n = 0; n < PORT_TRIES; n += 1) {
+    const port = randomInt(FIRST_PORT, LAST_PORT);
+    if (await isFree(port, address)) return port;
+  }
+  throw new Error(`no free port on ${address} in ${PORT_TRIES} tries`);
+}
+
+async function isFree(port: number, address: string): Promise<boolean> {
   const server = createServer();
-  await new Promise<void>((done) => server.listen(0, address, done));
-  const bound = server.address();
-  if (bound === null || typeof bound === 'string') throw new Error('no port was given');
-  await new Promise<void>((done) => server.close(() => done()));
-  return bound.port;
+  const isListening = await new Promise<boolean>((done) => {
+    server.once('error', () => done(false));
+    server.listen(port, address, () => done(true));
+  });
+  if (isListening) await new Promise<void>((done) => server.close(() => done()));
+  return isListening;
 }
 
 /** Asks `condition` until it answers; throws with `what` and the last seen state when the time is over. */
