@@ -100,12 +100,11 @@ describe('tidy', () => {
         match[0].replace(/^\.\//, ''),
       ),
     );
-    const dead = deadFileBreaches(code, [
-      ...named,
-      ...called,
-      ...Object.keys(startedByName),
-      'vitest.config.ts',
-    ]);
+    // The exceptions name files by their paths, which would count as reaching them.
+    const dead = deadFileBreaches(
+      code.filter(({ path }) => path !== 'test/tidy/exceptions.ts'),
+      [...named, ...called, ...Object.keys(startedByName), 'vitest.config.ts'],
+    );
     const unexpected = dead.filter((breach) => unreached[breach.path] === undefined);
     expect(shown(unexpected)).toEqual([]);
     const needless = Object.keys(unreached).filter(
