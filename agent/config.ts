@@ -80,7 +80,9 @@ function checkAcross(settings: Settings, origins: ReadonlyMap<string, Origin>): 
     const file = originOf(key, origins);
     throw new Problem('E_CONFIG', `${file}: ${key}: ${message}`, { file, key });
   };
-  const { poll, activation, guard } = settings;
+  const { poll, activation, guard, slots, boot } = settings;
+  if (slots.kind === 'partition' && boot.loader === 'custom' && boot.program === undefined)
+    refuse('boot.program', 'is needed with loader "custom"');
   if (poll.minIntervalMs > poll.maxIntervalMs)
     refuse(
       'poll.min_interval_ms',

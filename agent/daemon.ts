@@ -7,9 +7,7 @@ import { availableParallelism } from 'node:os';
 import { dirname, join } from 'node:path';
 import { agentNumber } from '#/bundle/compatibility.ts';
 import { isProblem, Problem } from '#/protocol/errors.ts';
-import type { ArtifactId, GroupName, HostId } from '#/protocol/ids.ts';
-import { createActivator, type HostActivator } from './adapters/activator.ts';
-import { createDirectoryBootControl } from './adapters/boot-directory.ts';
+import type { GroupName, HostId } from '#/protocol/ids.ts';
 import { systemClock } from './adapters/clock.ts';
 import {
   authoritiesOf,
@@ -21,8 +19,7 @@ import { openDirectory } from './adapters/durable.ts';
 import { untilEnrolled } from './adapters/enrolment-watch.ts';
 import { createExec } from './adapters/exec.ts';
 import { nodeFiles } from './adapters/file-port.ts';
-import { mountsBelow, openUp, spaceOf, usedBytesOf } from './adapters/file-system.ts';
-import { guardFiles } from './adapters/guard-files.ts';
+import type { GuardFiles } from './adapters/guard-files.ts';
 import { beat } from './adapters/heartbeat.ts';
 import { hostArch, hostFacts } from './adapters/host-facts.ts';
 import { createHooks } from './adapters/hooks.ts';
@@ -37,15 +34,12 @@ import { createLogger, type Logger } from './adapters/logging.ts';
 import { createMetrics } from './adapters/metrics.ts';
 import { createProbes } from './adapters/probes.ts';
 import { systemRandom } from './adapters/random.ts';
-import { createDirectorySlots } from './adapters/slots-directory.ts';
 import { openStateStore } from './adapters/state-store.ts';
 import { createWindows } from './adapters/windows.ts';
 import { localChecks, type Settings } from './config.ts';
 import { createExecutors, observeHost, type HostPorts } from './executors.ts';
-import { createDirectoryInstaller } from './install/installer.ts';
-import { directoryLayout } from './install/layout.ts';
+import { directoriesOfSlots, openSlots } from './host-slots.ts';
 import { defaultInstallSettings, type InstallSettings } from './install/settings.ts';
-import { readSlotManifest } from './install/slot-manifest.ts';
 import { createLocalAgent, type WiredLocalAgent } from './local-agent.ts';
 import { serveLocal, serveMetrics } from './local.ts';
 import { createPoller, spreadFirst } from './poller.ts';
@@ -65,7 +59,6 @@ export interface DaemonOptions {
 
 /** The host as it is when it has no place in a fleet: an air-gapped one, or one before its enrolment. */
 const NO_GROUP = 'none' as GroupName;
-const RESERVE_INODES = 1024;
 /** With `once`, how long the end may take to be told to control. */
 const TELL_TIMEOUT_MS = 15_000;
 
@@ -75,9 +68,6 @@ export async function runAgent(
   options: DaemonOptions,
   signal: AbortSignal,
 ): Promise<number> {
-  if (settings.slots.kind !== 'directory') {
-    throw new Problem('E_CONFIG', 'slots.kind: this agent writes directories only');
-  }
   const log = createLogger(settings.log.level);
   makeParents(settings);
   const lock = acquireLock(join(settings.state.directory, 'lock'), 'agent run');
@@ -98,7 +88,8 @@ export async function runAgent(
 }
 
 function makeParents({ state, slots, local }: Settings): void {
-  for (const path of [state.directory, state.runDirectory, slots.root, dirname(local.socket)]) {
+  const roots = slots.kind === 'directory' ? [slots.root] : [];
+  for (const path of [state.directory, state.runDirectory, ...roots, dirname(local.socket)]) {
     try {
       mkdirSync(path, { recursive: true, mode: 0o700 });
     } catch (cause) {
@@ -167,14 +158,12 @@ async function buildHost(
   const clock = systemClock();
   const random = systemRandom();
   const { directory: stateDirectory } = settings.state;
-  const { root } = settings.slots;
-  const layout = directoryLayout(root);
   const machine = machineDigest(settings.host.machineIdFile);
   const identity = await identityOrNull(files, stateDirectory, machine, log);
   const store = openStateStore({
     files,
     directory: stateDirectory,
-    alsoOpen: [root, layout.releases, join(stateDirectory, 'slots')],
+    alsoOpen: directoriesOfSlots(settings),
   });
   // Handed on before they exist: these parts speak to each other only once all of them run.
   const late: Late = {
@@ -190,19 +179,16 @@ async function buildHost(
   };
   const link =
     identity === null ? null : connect(settings, identity, options, { clock, random }, late);
-  const slots = createDirectorySlots({
-    root,
-    stateDirectory,
+  const held = await openSlots({
+    settings,
     files,
-    space: spaceOf,
-    usedBytes: usedBytesOf,
-    mountsBelow,
-    openUp,
-    reserveBytes: settings.slots.reserveBytes,
-    reserveInodes: RESERVE_INODES,
-    newRootId: () => random.hex(16),
+    clock,
+    random,
+    log,
+    install: installSettings(settings, identity),
+    requestHeaders: link === null ? null : ({ url }) => link.sourceHeaders(url),
   });
-  const activator = makeActivator(settings, files, clock, log);
+  const { slots, activator } = held;
   const windows = await createWindows(settings.window);
   const hostClass = identity?.class ?? settings.host.class ?? 'none';
   const host = {
@@ -253,24 +239,13 @@ async function buildHost(
     clock,
     store,
     slots,
-    installer: createDirectoryInstaller({
-      root,
-      slots,
-      settings: installSettings(settings, identity),
-      requestHeaders: link === null ? null : ({ url }) => link.sourceHeaders(url),
-      run: 'child',
-      onReadBack: (slot, { direct, durationMs, differences }) => {
-        const seen = { event: 'read-back', slot, direct, durationMs: Math.round(durationMs) };
-        if (differences.length > 0) log.warn({ ...seen, differences }, 'slot read back differs');
-        else log.debug(seen, direct ? 'slot read back' : 'slot read back through the page cache');
-      },
-    }),
-    bootControl: createDirectoryBootControl({ root, files }),
+    installer: held.installer,
+    bootControl: held.bootControl,
     activator,
     probes: createProbes({
       exec: createExec(() => clock.monotonicMs()),
-      slotPath: () => layout.current,
-      diskPath: root,
+      slotPath: () => held.livePath,
+      diskPath: held.diskPath,
       wallMs: () => clock.wallMs(),
       monotonicMs: () => clock.monotonicMs(),
     }),
@@ -282,7 +257,8 @@ async function buildHost(
     trust: trust.port,
     host,
     controlUrls: identity === null ? [] : controlUrls(settings.control, identity),
-    identityOf: (slot) => layout.release(slot),
+    identityOf: held.identityOf,
+    ...(held.maxBoots === null ? {} : { maxBoots: held.maxBoots }),
     localChecks: localChecks(settings),
     acceptOneWay: settings.slots.acceptOneWay,
     traits,
@@ -329,7 +305,7 @@ async function buildHost(
         hostFacts({
           bootId: clock.bootId(),
           machine,
-          slotsRoot: root,
+          slotsRoot: held.diskPath,
           trustStale: late.freshness?.stale === true,
         }),
       seenLog: () => trust.seenLog(),
@@ -339,7 +315,7 @@ async function buildHost(
         log.info({ event: 'report-failed', code: problem.code, waitMs }, problem.message),
     });
   }
-  await settleGuard(settings, files, layout.release, log);
+  await settleGuard(settings, files, held.guard, log);
   return {
     clock,
     runner: asked,
@@ -404,40 +380,6 @@ function connect(
   });
 }
 
-function makeActivator(
-  settings: Settings,
-  files: FilePort,
-  clock: Clock,
-  log: Logger,
-): HostActivator {
-  const layout = directoryLayout(settings.slots.root);
-  const boot = createDirectoryBootControl({ root: settings.slots.root, files });
-  return createActivator({
-    settings: settings.activation,
-    runDirectory: settings.state.runDirectory,
-    stateDirectory: settings.state.directory,
-    slotPath: (slot) => layout.release(slot),
-    currentLink: layout.current,
-    async live() {
-      const { defaultSlot: slot } = await boot.observe();
-      const manifest = slot === null ? null : await readSlotManifest(files, layout, slot);
-      // The slot of a directory host is named by its artifact, and the manifest was checked against that name.
-      return slot === null || manifest === null
-        ? null
-        : { slot, artifactId: slot as ArtifactId, manifest };
-    },
-    exec: createExec(() => clock.monotonicMs()),
-    files,
-    heartbeatLostMs: settings.guard.heartbeatLostMs,
-    bootId: clock.bootId(),
-    onEvent: ({ event, ...fields }) =>
-      log[event === 'died' || event === 'start-failed' ? 'warn' : 'info'](
-        { event: `service-${event}`, ...fields },
-        `service ${event}`,
-      ),
-  });
-}
-
 function installSettings(settings: Settings, identity: HostIdentity | null): InstallSettings {
   const { bandwidthBytesPerS, parallel, workers } = settings.download;
   const { connectTimeoutMs, headersTimeoutMs } = settings.control;
@@ -476,19 +418,12 @@ function onceOver(
 async function settleGuard(
   settings: Settings,
   files: FilePort,
-  slotPath: (slot: string) => string,
+  guard: GuardFiles,
   log: Logger,
 ): Promise<void> {
   try {
     await openDirectory(files, settings.state.directory);
-    await guardFiles({
-      files,
-      stateDirectory: settings.state.directory,
-      runDirectory: settings.state.runDirectory,
-      slotsRoot: settings.slots.root,
-      heartbeatLostMs: settings.guard.heartbeatLostMs,
-      slotPath,
-    }).settle();
+    await guard.settle();
   } catch (error) {
     if (!isProblem(error)) throw error;
     log.error({ event: 'guard-unsettled', code: error.code }, error.message);

@@ -47,13 +47,15 @@ export interface HostPorts {
   /** Addresses of control, to which a source without a host of its own belongs. */
   readonly controlUrls: readonly string[];
   /** What a slot is recognised by after the switch: its real path, or its partition UUID. */
-  readonly identityOf: (slot: SlotId) => string;
+  readonly identityOf: (slot: SlotId) => string | Promise<string>;
   /** The host's own checks, which every version has to pass beside those of its manifest. */
   readonly localChecks: readonly HealthCheck[];
   /** What the agent itself is, for what an artifact asks for (F16, F17). */
   readonly traits: Omit<HostTraits, 'class' | 'runningRelease'>;
   /** The operator of this host agreed to versions that cannot be taken back (F53). */
   readonly acceptOneWay: boolean;
+  /** Most tries that the boot loader can count; absent where the agent counts them itself. */
+  readonly maxBoots?: number;
   /** Restarts of what runs, seen since it was activated; absent where nothing can see them. */
   readonly restarts?: () => number;
   readonly onProgress?: (progress: Progress) => void;
@@ -82,8 +84,13 @@ export function checksOf(
 }
 
 /** How a trial of this manifest is judged on this host. */
-export function planOf(manifest: Manifest, localChecks: readonly HealthCheck[]): TrialPlan {
-  const { soakMs, deadlineMs, maxBoots, control } = manifest.trial;
+export function planOf(
+  manifest: Manifest,
+  localChecks: readonly HealthCheck[],
+  mostBoots: number = manifest.trial.maxBoots,
+): TrialPlan {
+  const { soakMs, deadlineMs, control } = manifest.trial;
+  const maxBoots = Math.min(manifest.trial.maxBoots, mostBoots);
   const checks = checksOf(manifest, localChecks).map((check) => ({
     name: check.name,
     required: check.required,
@@ -129,7 +136,7 @@ export function createExecutors(ports: HostPorts): Omit<Executors, 'check-store'
         await requireCompatible(ports, offer.manifest);
         await slots.preflight(offer, slot);
       }
-      return { slot, identity: ports.identityOf(slot) };
+      return { slot, identity: await ports.identityOf(slot) };
     },
     'begin-slot': async ({ artifactId, slot }) =>
       done(slots.begin(await offers.of(artifactId, []), slot)),
@@ -150,7 +157,7 @@ export function createExecutors(ports: HostPorts): Omit<Executors, 'check-store'
     'remove-ticket': () => done(store.removeTicket()),
     arm: ({ slot, tries }) => done(bootControl.arm(slot, tries)),
     disarm: ({ slot }) => done(bootControl.disarm(slot)),
-    switch: async ({ slot }) => ({ outcome: await bootControl.switchTo(slot) }),
+    switch: async ({ slot, force }) => ({ outcome: await bootControl.switchTo(slot, { force }) }),
     async activate({ slot, artifactId }) {
       if (slot === null) return done(activator.deactivate());
       must(artifactId !== null, 'what is started from a slot has a name');
@@ -158,7 +165,9 @@ export function createExecutors(ports: HostPorts): Omit<Executors, 'check-store'
       return done(activator.activate(slot, artifactId, manifest));
     },
     commit: ({ slot }) => done(bootControl.commit(slot)),
-    'roll-back': async ({ slot, bad }) => ({ outcome: await bootControl.rollBackTo(slot, bad) }),
+    'roll-back': async ({ slot, bad, force }) => ({
+      outcome: await bootControl.rollBackTo(slot, bad, { force }),
+    }),
     deny: ({ entry }) => done(store.deny(entry)),
     allow: ({ artifactId }) => done(store.allow(artifactId)),
     'mark-slot': ({ slot, status, reason }) => done(slots.mark(slot, status, reason)),
@@ -227,7 +236,7 @@ function offerBook(ports: HostPorts): OfferBook {
     seq: offer.seq,
     retryGeneration: offer.retryGeneration,
     sources: offer.sources,
-    plan: planOf(offer.manifest, localChecks),
+    plan: planOf(offer.manifest, localChecks, ports.maxBoots),
   });
   const unnumbered = { rolloutId: null, seq: 0, retryGeneration: 0 };
   return {

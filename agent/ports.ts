@@ -141,15 +141,25 @@ export interface BootControl {
   /** P7: the loader tries `slot` at most `tries` times, the default stays. A no-op for directories. */
   arm(slot: SlotId, tries: number): Promise<void>;
   disarm(slot: SlotId): Promise<void>;
-  /** D8: the link points to `slot` when this returns 'switched'. P8: a reboot was asked for, this process will end. */
-  switchTo(slot: SlotId): Promise<'switched' | 'reboot-requested'>;
+  /**
+   * D8: the link points to `slot` when this returns 'switched'. P8: a reboot was asked for, this process will end. `force`:
+   * one that was asked for before did not come (F33).
+   */
+  switchTo(
+    slot: SlotId,
+    options?: { readonly force: boolean },
+  ): Promise<'switched' | 'reboot-requested'>;
   /** Makes `slot` the default for ever, and reads that back (D11, P12). */
   commit(slot: SlotId): Promise<void>;
   /**
    * D14, P14: `slot` is the default again, `bad` cannot be chosen. Null: nothing was live before the switch (the first
    * install failed), nothing is live after. 'switched' when no reboot is needed, also because `slot` runs already.
    */
-  rollBackTo(slot: SlotId | null, bad: SlotId | null): Promise<'switched' | 'reboot-requested'>;
+  rollBackTo(
+    slot: SlotId | null,
+    bad: SlotId | null,
+    options?: { readonly force: boolean },
+  ): Promise<'switched' | 'reboot-requested'>;
 }
 
 /** Starts and stops what runs from a slot. A no-op for partitions (the reboot did it). */

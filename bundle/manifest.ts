@@ -116,7 +116,9 @@ export const payload = v.variant('kind', [
     ...payloadCommon,
     kind: v.literal('image'),
     sha256: sha256Hex,
+    /** Root hash of the dm-verity tree that lies in the image, and where in it the superblock of the tree begins. */
     verityRootHash: v.optional(sha256Hex),
+    verityHashOffsetBytes: v.optional(bytes),
   }),
   v.strictObject({
     ...payloadCommon,

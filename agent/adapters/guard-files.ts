@@ -46,6 +46,8 @@ export function guardFiles(options: {
   readonly slotsRoot: string;
   readonly heartbeatLostMs: number;
   readonly slotPath: (slot: SlotId) => string;
+  /** Partition hosts: what the guard has to know of slots and boot loader, as key and value. */
+  readonly partitions?: () => Promise<readonly (readonly [string, string])[]>;
 }): GuardFiles {
   const { files } = options;
   const directory = join(options.stateDirectory, 'guard');
@@ -59,11 +61,15 @@ export function guardFiles(options: {
   return {
     async settle() {
       await makeDirectory(files, directory);
-      const { runDirectory, slotsRoot, heartbeatLostMs } = options;
-      await put(
-        'settings',
-        `switchback-guard/1\nrun=${escaped(runDirectory)}\nroot=${escaped(slotsRoot)}\nlost_ms=${heartbeatLostMs}\n`,
-      );
+      const { runDirectory, slotsRoot, heartbeatLostMs, partitions } = options;
+      const lines: readonly (readonly [string, string])[] = [
+        ['run', runDirectory],
+        ['root', slotsRoot],
+        ['lost_ms', String(heartbeatLostMs)],
+        ...((await partitions?.()) ?? []),
+      ];
+      const text = lines.map(([key, value]) => `${key}=${escaped(value)}\n`).join('');
+      await put('settings', `switchback-guard/1\n${text}`);
     },
     async keepRecipe(slot, recipe) {
       await put(`start.${slot}`, recipeText(recipe));

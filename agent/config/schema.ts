@@ -25,6 +25,14 @@ const listenAddress = v.pipe(
     'expected unix:/path, 127.0.0.1:port, [::1]:port, or nothing',
   ),
 );
+const partitionName = v.pipe(
+  v.string(),
+  v.regex(
+    /^(?:PARTUUID=[0-9A-Fa-f-]{1,64}|PARTLABEL=[A-Za-z0-9_.-]{1,36}|\/dev\/[A-Za-z0-9_./-]{1,250})$/,
+    'expected PARTUUID=…, PARTLABEL=… or /dev/…',
+  ),
+);
+const partUuid = v.pipe(v.string(), v.regex(/^[0-9A-Fa-f-]{1,64}$/, 'expected a partition UUID'));
 const environmentName = v.pipe(
   v.string(),
   v.regex(/^[A-Za-z_][A-Za-z0-9_]{0,127}$/, 'expected a name of an environment variable'),
@@ -192,6 +200,54 @@ export const settingsSchema = v.strictObject({
         ),
       ),
       false,
+    ),
+    partitionA: v.optional(
+      v.pipe(
+        partitionName,
+        v.description(
+          'Partition mode: the partition of slot `a`. A `/dev` path only without udev: names of disks change.',
+        ),
+      ),
+      'PARTLABEL=switchback-root-a',
+    ),
+    partitionB: v.optional(
+      v.pipe(partitionName, v.description('Partition mode: the partition of slot `b`.')),
+      'PARTLABEL=switchback-root-b',
+    ),
+    partitionAUuid: v.optional(
+      v.pipe(
+        partUuid,
+        v.description(
+          'PARTUUID that slot `a` must have; needed where neither kernel nor udev tell it.',
+        ),
+      ),
+    ),
+    partitionBUuid: v.optional(v.pipe(partUuid, v.description('The same of slot `b`.'))),
+  }),
+  boot: v.strictObject({
+    loader: v.optional(
+      v.pipe(
+        v.picklist(['grub', 'systemd-boot', 'efi', 'uboot', 'custom']),
+        v.description('Partition mode: what boots this host, and so how a slot is tried.'),
+      ),
+      'grub',
+    ),
+    esp: v.optional(
+      v.pipe(path, v.description('Where the EFI system partition is mounted.')),
+      '/boot/efi',
+    ),
+    env: v.optional(
+      v.pipe(
+        partitionName,
+        v.description('grub: the raw partition that says which slot is booted.'),
+      ),
+      'PARTLABEL=switchback-env',
+    ),
+    program: v.optional(
+      v.pipe(
+        path,
+        v.description('custom: the program with the verbs of docs/specs/partitions.md, section 6.'),
+      ),
     ),
   }),
   control: v.strictObject({

@@ -113,8 +113,8 @@ export interface Operations {
   activate: { readonly slot: SlotId | null; readonly artifactId: ArtifactId | null };
   /** BootControl.commit. */
   commit: { readonly slot: SlotId };
-  /** BootControl.rollBackTo. */
-  'roll-back': { readonly slot: SlotId | null; readonly bad: SlotId };
+  /** BootControl.rollBackTo. `force` as for `switch`. */
+  'roll-back': { readonly slot: SlotId | null; readonly bad: SlotId; readonly force: boolean };
   /** The durable deny-list. */
   deny: { readonly entry: DenyEntry };
   allow: { readonly artifactId: ArtifactId };

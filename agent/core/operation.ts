@@ -216,7 +216,12 @@ function ofRollingBack(state: At<'rolling-back'>): Operation | null {
     case 'ticket':
       return { do: 'write-ticket', ticket };
     case 'boot':
-      return { do: 'roll-back', slot: ticket.rollbackSlot, bad: state.target.slot };
+      return {
+        do: 'roll-back',
+        slot: ticket.rollbackSlot,
+        bad: state.target.slot,
+        force: state.reboots > 0,
+      };
     case 'reboot':
       return null;
     case 'activate':

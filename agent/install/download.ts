@@ -3,15 +3,17 @@
  * digest was checked. What an earlier run left in place is checked and kept: the bytes on the disk are the only progress
  * record, so none can be wrong (docs/decisions/0012-resume-from-content.md).
  */
-import { closeSync, constants, fdatasync, openSync } from 'node:fs';
+import { closeSync, constants, fdatasync, fstatSync, openSync } from 'node:fs';
 import { promisify } from 'node:util';
+import { numberText } from '#/agent/adapters/block-devices.ts';
 import { makeDirectory, replaceFile } from '#/agent/adapters/durable.ts';
 import { fileProblem, nodeFiles } from '#/agent/adapters/file-port.ts';
 import { type ChunkIndex, parseIndex } from '#/bundle/chunk-index.ts';
 import type { Manifest } from '#/bundle/manifest.ts';
-import { isProblem } from '#/protocol/errors.ts';
+import { isProblem, Problem } from '#/protocol/errors.ts';
 import { createBandwidth } from './bandwidth.ts';
 import { manifestOf, openBundle, type OpenedBundle } from './container-reader.ts';
+import { zeroOut } from './device-zeros.ts';
 import { fetchChunks } from './fetcher.ts';
 import type { WorkerSetup } from './jobs.ts';
 import { Meter } from './meter.ts';
@@ -149,7 +151,7 @@ class DownloadRun {
     try {
       if (mayHold) await this.#recheck(pool, signal);
       await Promise.all([
-        this.#zeros(pool, signal),
+        this.#zeros(pool, descriptors, flush, signal),
         this.#reuseAndFetch(pool, seed, flush, signal),
       ]);
       await flush.done();
@@ -181,7 +183,7 @@ class DownloadRun {
   /** One descriptor for an image or device from its first byte to its last fsync; -1 for other files. */
   #openImages(): number[] {
     const { O_RDWR, O_CREAT, O_EXCL, O_NOFOLLOW } = constants;
-    return this.#plan.files.map(({ kind, path }, file) => {
+    return this.#plan.files.map(({ kind, path, deviceNumber }, file) => {
       if (kind === 'file') return -1;
       const isNew = kind === 'image' && this.#created[file] !== THERE;
       // On a block device O_EXCL refuses one that is mounted or used otherwise (F26).
@@ -189,6 +191,7 @@ class DownloadRun {
       const flags = O_RDWR | O_NOFOLLOW | extra;
       const descriptor = attempt('open', path, () => openSync(path, flags, 0o600));
       this.#created[file] = THERE;
+      if (kind === 'device') requireDevice(descriptor, path, deviceNumber);
       return descriptor;
     });
   }
@@ -201,12 +204,21 @@ class DownloadRun {
     });
   }
 
-  async #zeros(pool: WorkerPool, signal: AbortSignal): Promise<void> {
+  async #zeros(
+    pool: WorkerPool,
+    descriptors: readonly number[],
+    flush: Flusher,
+    signal: AbortSignal,
+  ): Promise<void> {
     for (const { file, offset, sizeBytes } of this.#plan.zeros) {
+      signal.throwIfAborted();
+      if (await zeroOut(descriptors[file] ?? -1, offset, sizeBytes)) continue;
       for (let done = 0; done < sizeBytes; done += ZERO_BYTES_PER_JOB) {
         signal.throwIfAborted();
         const part = Math.min(ZERO_BYTES_PER_JOB, sizeBytes - done);
         await pool.run({ do: 'zero', file, offset: offset + done, sizeBytes: part });
+        flush.wrote(part);
+        await flush.room();
       }
     }
   }
@@ -245,6 +257,7 @@ class DownloadRun {
       const good = this.#markDone(chunks, failed);
       this.#meter.reused(good);
       flush.wrote(bytesOf(this.#bundle.index, good));
+      await flush.room();
     });
   }
 
@@ -332,9 +345,25 @@ class Flusher {
     this.#running.catch(() => undefined);
   }
 
+  /** Waits, when a whole bound is dirty again, for the flush of the one before: local work outruns any disk. */
+  async room(): Promise<void> {
+    // A flush that failed is told by `done`, and none is tried after it.
+    if (this.#sinceBytes >= FLUSH_BYTES) await this.#running.catch(() => undefined);
+  }
+
   async done(): Promise<void> {
     await this.#running;
   }
+}
+
+/** F37: what is open is the block device that was chosen, also if its name has come to mean another. */
+function requireDevice(descriptor: number, path: string, wanted: string | undefined): void {
+  const found = fstatSync(descriptor, { bigint: true });
+  const number = found.isBlockDevice() ? numberText(found.rdev) : null;
+  if (number !== null && (wanted === undefined || wanted === number)) return;
+  closeSync(descriptor);
+  const what = number === null ? 'no block device' : `device ${number}`;
+  throw new Problem('E_DISK', `${path} is ${what}, not ${wanted ?? 'a block device'}`, { path });
 }
 
 async function flushAll(descriptors: readonly number[]): Promise<void> {

@@ -9,34 +9,25 @@ import { readSlotLink } from '#/agent/adapters/boot-directory.ts';
 import type { DownloadResult, Installer, Offer, Progress, Slots } from '#/agent/ports.ts';
 import { parseManifest } from '#/bundle/manifest.ts';
 import { isProblem, Problem } from '#/protocol/errors.ts';
-import { type ChildClient, createChildClient } from './child-client.ts';
-import { runDownload } from './download.ts';
+import type { ChildClient } from './child-client.ts';
+import { type ClientOptions, createClient } from './clients.ts';
 import { directoryLayout } from './layout.ts';
-import { runReadBack } from './read-back-task.ts';
 import type { InstallSettings } from './settings.ts';
 import { readManifestBytes, readSlotIndex } from './slot-manifest.ts';
-import type { RequestHeaders } from './source.ts';
 import { removeTree } from './staging.ts';
 import type { KeptVersion, ReadBackOutcome } from './task.ts';
-import { processWorld } from './world.ts';
 import { directoryTargets } from './write-plan.ts';
 
 /** A slot that reads back differently is written anew so often (F24). */
 const REWRITES = 1;
 const DIFFERENCES_TOLD = 5;
 
-export interface InstallerOptions {
+export interface InstallerOptions extends ClientOptions {
   /** Directory that holds releases/, current and previous. */
   readonly root: string;
   /** Marks `written` and `verified`. */
   readonly slots: Slots;
   readonly settings: InstallSettings;
-  /** Headers of each request to a source; null: none. */
-  readonly requestHeaders: RequestHeaders | null;
-  /** `child`: the heavy part in its own process, as shipped. `here`: in this process, for tests. */
-  readonly run: 'child' | 'here';
-  /** Hears the pid of each child. */
-  readonly onChild?: (pid: number) => void;
   /** Hears how each read-back went: whether it could pass the page cache by, and what differed. */
   readonly onReadBack?: (slot: string, outcome: ReadBackOutcome) => void;
 }
@@ -59,7 +50,7 @@ class DirectoryInstaller implements Installer {
   constructor(options: InstallerOptions) {
     this.#options = options;
     this.#layout = directoryLayout(options.root);
-    this.#client = options.run === 'child' ? childClient(options) : clientHere(options);
+    this.#client = createClient(options);
   }
 
   async download(
@@ -225,22 +216,6 @@ class DirectoryInstaller implements Installer {
   async #isDirectory(path: string): Promise<boolean> {
     return (await this.#files.stat(path))?.kind === 'directory';
   }
-}
-
-function childClient(options: InstallerOptions): ChildClient {
-  const { requestHeaders, onChild } = options;
-  return createChildClient({
-    requestHeaders,
-    ...(onChild === undefined ? {} : { onStart: onChild }),
-  });
-}
-
-function clientHere(options: InstallerOptions): ChildClient {
-  const world = processWorld(options.requestHeaders);
-  return {
-    download: (task, onProgress, signal) => runDownload(task, world, onProgress, signal),
-    readBack: (task, onProgress, signal) => runReadBack(task, world, onProgress, signal),
-  };
 }
 
 function ignoreMissing(error: unknown): void {

@@ -1,37 +1,65 @@
-/** The manifest and the chunk index that are kept beside a slot (`releases/.meta-<artifactId>`). */
+/** The manifest and the chunk index that are kept beside a slot: what the next delta and a read-back start from. */
 import { createHash } from 'node:crypto';
 import { readFile } from '#/agent/adapters/durable.ts';
 import type { FilePort } from '#/agent/ports.ts';
 import { INDEX_MAX_BYTES } from '#/bundle/chunk-index.ts';
 import { MANIFEST_MAX_BYTES, type Manifest, parseManifest } from '#/bundle/manifest.ts';
 import { isProblem } from '#/protocol/errors.ts';
-import type { DirectoryLayout } from './layout.ts';
+import { type ArtifactId, artifactId as artifactIdSchema } from '#/protocol/ids.ts';
+import * as v from 'valibot';
 
-/** The manifest bytes of a slot, checked against the slot's name; null when they are not there or other bytes. */
+/** Where they are kept. */
+export interface MetaLayout {
+  manifestFile(slot: string): string;
+  indexFile(slot: string): string;
+}
+
+/**
+ * The manifest bytes of a slot, checked against the artifact id, which in directories is the slot's name; null when they are
+ * not there or other bytes.
+ */
 export async function readManifestBytes(
   files: FilePort,
-  layout: DirectoryLayout,
+  layout: MetaLayout,
   slot: string,
+  artifactId: string = slot,
 ): Promise<Uint8Array | null> {
   const bytes = await readKept(files, layout.manifestFile(slot), MANIFEST_MAX_BYTES);
-  return bytes === null || sha256(bytes) !== slot ? null : bytes;
+  return bytes === null || sha256(bytes) !== artifactId ? null : bytes;
 }
 
 /** The manifest of a slot, as `readManifestBytes`. */
 export async function readSlotManifest(
   files: FilePort,
-  layout: DirectoryLayout,
+  layout: MetaLayout,
   slot: string,
+  artifactId: string = slot,
 ): Promise<Manifest | null> {
-  const bytes = await readManifestBytes(files, layout, slot);
+  const bytes = await readManifestBytes(files, layout, slot, artifactId);
   // Its digest is the artifact id, so it is the manifest that was verified when the slot was written.
   return bytes === null ? null : parseManifest(bytes);
+}
+
+/** The manifest that is kept for a slot with its own digest as the artifact id, where nothing else names the artifact. */
+export async function readKeptManifest(
+  files: FilePort,
+  layout: MetaLayout,
+  slot: string,
+): Promise<{ readonly artifactId: ArtifactId; readonly manifest: Manifest } | null> {
+  const bytes = await readKept(files, layout.manifestFile(slot), MANIFEST_MAX_BYTES);
+  if (bytes === null) return null;
+  try {
+    return { artifactId: v.parse(artifactIdSchema, sha256(bytes)), manifest: parseManifest(bytes) };
+  } catch (error) {
+    if (isProblem(error)) return null;
+    throw error;
+  }
 }
 
 /** The raw chunk index of a slot, checked against its manifest; null when it is not there or damaged. */
 export async function readSlotIndex(
   files: FilePort,
-  layout: DirectoryLayout,
+  layout: MetaLayout,
   slot: string,
   manifest: Manifest,
 ): Promise<Uint8Array | null> {

@@ -11,11 +11,14 @@ export interface PayloadTarget {
   readonly kind: 'tree' | 'image' | 'device';
   /** Directory of a tree, file of an image, block device. Absolute. */
   readonly path: string;
+  /** `major:minor` that a device has to have when it is opened: its path may have come to name another (F37). */
+  readonly deviceNumber?: string;
 }
 
 export interface PlannedFile {
   readonly path: string;
   readonly kind: 'file' | 'image' | 'device';
+  readonly deviceNumber?: string;
   readonly sizeBytes: number;
   /** Of the whole content, for the read-back. */
   readonly sha256: string;
@@ -93,7 +96,7 @@ export function planWrites(
       addTreePieces(pieces, payload, (entry) => fileOfEntry[entry] ?? 0);
     } else if (described.kind === 'image' && target.kind !== 'tree') {
       const { sizeBytes, sha256 } = described;
-      const file = entries.addImage(target.path, target.kind, sizeBytes, sha256);
+      const file = entries.addImage(target, sizeBytes, sha256);
       addImagePieces(pieces, payload, file, target.kind === 'device' ? zeros : null);
     }
   }
@@ -168,8 +171,12 @@ class EntryCollector {
     return fileOfEntry;
   }
 
-  addImage(path: string, kind: 'image' | 'device', sizeBytes: number, sha256: string): number {
-    return this.#files.push({ path, kind, sizeBytes, sha256, mode: 0o600, uid: 0, gid: 0 }) - 1;
+  addImage(target: PayloadTarget, sizeBytes: number, sha256: string): number {
+    const { path, deviceNumber } = target;
+    const kind = target.kind === 'device' ? 'device' : 'image';
+    const known = deviceNumber === undefined ? {} : { deviceNumber };
+    const owned = { mode: 0o600, uid: 0, gid: 0 };
+    return this.#files.push({ path, kind, sizeBytes, sha256, ...owned, ...known }) - 1;
   }
 
   done(): Pick<WritePlan, 'directories' | 'files' | 'symlinks' | 'hardlinks'> {

@@ -1,6 +1,6 @@
 /**
  * What the machine relies on in Slots and BootControl, whatever a version lives in. Called for each adapter with a host on which
- * nothing is live yet and two versions that can be put there.
+ * nothing of ours is live yet and two versions that can be put there.
  */
 import { expect, it } from 'vitest';
 import type { BootControl, Offer, Slots } from '#/agent/ports.ts';

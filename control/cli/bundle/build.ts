@@ -191,6 +191,19 @@ async function scan(definition: PayloadDefinition, options: BuildOptions): Promi
   return { definition, path, sizeBytes, entries };
 }
 
+/** The tree must lie in the image: what is outside of it is not written. */
+function verityOf({ verity, path }: PayloadDefinition, sizeBytes: number): object {
+  if (verity === undefined) return {};
+  const { rootHash, hashOffsetBytes } = verity;
+  if (hashOffsetBytes % 4096 !== 0 || hashOffsetBytes >= sizeBytes) {
+    throw new Problem(
+      'E_CONFIG',
+      `verity.hashOffsetBytes of ${path} is ${hashOffsetBytes}, the image has ${sizeBytes} bytes: expected a multiple of 4096 in it`,
+    );
+  }
+  return { verityRootHash: rootHash, verityHashOffsetBytes: hashOffsetBytes };
+}
+
 async function chunkOne(
   { definition, path, sizeBytes, entries }: Scanned,
   context: ChunkContext,
@@ -200,7 +213,8 @@ async function chunkOne(
     const chunker: ChunkerName = definition.chunker ?? 'acdc-32k';
     const { pieces, sha256 } = await chunkImage(path, sizeBytes, chunker, context);
     const chunkCount = pieces.pieces.length;
-    return { pieces, payload: { kind: 'image', name, chunker, sizeBytes, chunkCount, sha256 } };
+    const image = { kind: 'image', name, chunker, sizeBytes, chunkCount, sha256 } as const;
+    return { pieces, payload: { ...image, ...verityOf(definition, sizeBytes) } };
   }
   const chunker: ChunkerName = definition.chunker ?? 'fastcdc-16k';
   // Only what is granted stands in the manifest, so that a grant is seen by whoever reads it.

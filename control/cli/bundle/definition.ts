@@ -46,6 +46,13 @@ const payloadDefinition = v.strictObject({
   chunker: v.optional(v.picklist(['acdc-32k', 'fastcdc-16k'])),
   /** Owners of files as they are; otherwise all belong to 0:0. */
   keepOwners: v.optional(v.boolean(), false),
+  /** Images that carry their dm-verity tree: what `veritysetup format` printed and was given. */
+  verity: v.optional(
+    v.strictObject({
+      rootHash: v.pipe(v.string(), v.regex(/^[0-9a-f]{64}$/)),
+      hashOffsetBytes: natural,
+    }),
+  ),
   allowSetuid: v.optional(v.boolean(), false),
   allowCaseCollisions: v.optional(v.boolean(), false),
   allowAbsoluteLinks: v.optional(v.boolean(), false),

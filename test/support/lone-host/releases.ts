@@ -40,8 +40,31 @@ function content(version: string): Readonly<Record<string, string | Uint8Array>>
   };
 }
 
+/** What a version is made of. */
+export interface ReleaseContent {
+  /** Makes the directory or image of a version; resolves with its path. */
+  input(directory: string, number: number, version: string): Promise<string>;
+  /** How it is started and tried, beside its check. */
+  readonly definition: object;
+}
+
+const tree: ReleaseContent = {
+  async input(directory, number, version) {
+    const path = join(directory, `tree-${number}`);
+    await writeTree(path, content(version));
+    return path;
+  },
+  definition: {
+    activation: { kind: 'command', start: ['/bin/true'], timeoutMs: 10_000 },
+    trial: { soakMs: 20, deadlineMs: 20_000 },
+  },
+};
+
 /** Builds and signs them below `directory`, which exists. */
-export async function buildReleases(directory: string): Promise<Releases> {
+export async function buildReleases(
+  directory: string,
+  of: ReleaseContent = tree,
+): Promise<Releases> {
   // The metadata has to be valid by the clock of this machine.
   const trust = new TrustWorld(Date.now());
   // The first release of a class delegates to it.
@@ -53,16 +76,15 @@ export async function buildReleases(directory: string): Promise<Releases> {
   }
   const release = async (number: number, isGood: boolean): Promise<Release> => {
     const version = `1.${number}.0`;
-    const tree = join(directory, `tree-${number}`);
-    await writeTree(tree, content(version));
+    const input = await of.input(directory, number, version);
     const file = join(directory, `app-${version}.bundle`);
-    const built = await build(tree, file, {
+    const built = await build(input, file, {
       signers: [trust.key('release')],
       definitionChanges: {
         class: CLASS,
         version,
         release: number,
-        activation: { kind: 'command', start: ['/bin/true'], timeoutMs: 10_000 },
+        ...of.definition,
         health: [
           {
             kind: 'exec',
@@ -74,7 +96,6 @@ export async function buildReleases(directory: string): Promise<Releases> {
             failuresAllowed: 1,
           },
         ],
-        trial: { soakMs: 20, deadlineMs: 20_000 },
       },
     });
     return { artifactId: built.artifactId, file, version };
