@@ -38,7 +38,9 @@ import { openStateStore } from './adapters/state-store.ts';
 import { createWindows } from './adapters/windows.ts';
 import { localChecks, type Settings } from './config.ts';
 import { createExecutors, observeHost, type HostPorts } from './executors.ts';
-import { directoriesOfSlots, openSlots } from './host-slots.ts';
+import { openDirectorySlots } from './host-directories.ts';
+import { openPartitionSlots } from './host-partitions.ts';
+import { directoriesOfSlots } from './host-slots.ts';
 import { defaultInstallSettings, type InstallSettings } from './install/settings.ts';
 import { createLocalAgent, type WiredLocalAgent } from './local-agent.ts';
 import { serveLocal, serveMetrics } from './local.ts';
@@ -179,15 +181,17 @@ async function buildHost(
   };
   const link =
     identity === null ? null : connect(settings, identity, options, { clock, random }, late);
-  const held = await openSlots({
+  const around = {
     settings,
     files,
     clock,
     random,
     log,
     install: installSettings(settings, identity),
-    requestHeaders: link === null ? null : ({ url }) => link.sourceHeaders(url),
-  });
+    requestHeaders: link === null ? null : ({ url }: { url: string }) => link.sourceHeaders(url),
+  };
+  const isPartitions = settings.slots.kind === 'partition';
+  const held = isPartitions ? await openPartitionSlots(around) : openDirectorySlots(around);
   const { slots, activator } = held;
   const windows = await createWindows(settings.window);
   const hostClass = identity?.class ?? settings.host.class ?? 'none';

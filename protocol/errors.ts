@@ -228,8 +228,8 @@ export const errors = {
   },
   E_DISK: {
     ...damaged,
-    doc: 'The file system below the slots is not the one that this host was set up on.',
-    act: 'Mount the right one; if it was replaced, remove `slots-root.json` from the state directory.',
+    doc: 'The file system below the slots, or a partition, is not the one that this host was set up on.',
+    act: 'Mount or attach the right one; if it was replaced, remove `slots-root.json` or `slots-disk.json` from the state directory.',
   },
   E_READ_ONLY: {
     ...damaged,
