@@ -1,7 +1,9 @@
 /** Settings of the slots and of what boots them. */
 import * as v from 'valibot';
-import { path, whole } from './values.ts';
 
+const whole = (min: number, max: number) =>
+  v.pipe(v.number(), v.safeInteger(), v.minValue(min), v.maxValue(max));
+const path = v.pipe(v.string(), v.regex(/^\/[^\0]*$/, 'expected an absolute path'));
 const partitionName = v.pipe(
   v.string(),
   v.regex(

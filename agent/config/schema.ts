@@ -5,11 +5,14 @@
 import * as v from 'valibot';
 import { name } from '#/protocol/ids.ts';
 import { bootSection, slotsSection } from './schema-slots.ts';
-import { path, text, whole } from './values.ts';
 
 const HOUR_MS = 3_600_000;
 const DAY_MS = 24 * HOUR_MS;
 
+const whole = (min: number, max: number) =>
+  v.pipe(v.number(), v.safeInteger(), v.minValue(min), v.maxValue(max));
+const path = v.pipe(v.string(), v.regex(/^\/[^\0]*$/, 'expected an absolute path'));
+const text = (max: number) => v.pipe(v.string(), v.minLength(1), v.maxLength(max));
 const argv = v.pipe(v.array(text(4096)), v.minLength(1), v.maxLength(64));
 const controlUrl = v.pipe(
   v.string(),
