@@ -6,6 +6,7 @@ import { addCompletionCommand } from '#/control/cli/commands/completion.ts';
 import { addFleetCommands } from '#/control/cli/commands/fleet.ts';
 import { addGroupCommands } from '#/control/cli/commands/group.ts';
 import { addHostCommands } from '#/control/cli/commands/host.ts';
+import { addImageCommands } from '#/control/cli/commands/image.ts';
 import { addInitCommand } from '#/control/cli/commands/init.ts';
 import { addJoinCommands } from '#/control/cli/commands/join.ts';
 import { addKeyCommands } from '#/control/cli/commands/key.ts';
@@ -53,6 +54,7 @@ export function buildProgram(context: CliContext): DescribedCommand {
   addInitCommand(program, context);
   addServeCommand(program, context);
   addBundleCommands(program, context);
+  addImageCommands(program, context);
   addKeyCommands(program, context);
   addAttestCommand(program, context);
   addGateCommands(program, context);
