@@ -10,6 +10,7 @@ import {
   type Terminal,
 } from './command.ts';
 import { hostCommands } from './commands-host.ts';
+import { imageCommands } from './commands-image.ts';
 import { localCommands } from './commands-local.ts';
 import { runCommands } from './commands-run.ts';
 
@@ -18,6 +19,7 @@ export const agentCommands: readonly CliCommand[] = [
   ...runCommands,
   ...localCommands,
   ...hostCommands,
+  ...imageCommands,
 ];
 
 /** Runs one command line. Resolves with the exit code; what goes wrong is printed, not thrown, unless it is a bug. */

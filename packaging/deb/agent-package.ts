@@ -58,6 +58,7 @@ export async function agentPackage(origin: PackageOrigin): Promise<DebPackage> {
         content: await from('guard/switchback-guard'),
         mode: 0o755,
       },
+      ...(await imageFiles(from)),
       ...units,
       {
         path: '/usr/lib/tmpfiles.d/switchback-agent.conf',
@@ -75,4 +76,19 @@ export async function agentPackage(origin: PackageOrigin): Promise<DebPackage> {
       ...(await documents(NAME, ['agent'], origin)),
     ],
   };
+}
+
+/** What the image kit runs and takes inside the root of an image (docs/specs/images.md). */
+async function imageFiles(
+  from: (path: string) => Promise<string>,
+): Promise<readonly PackagedFile[]> {
+  const programs = ['switchback-image-prepare', 'initramfs-hook', 'initramfs-script'];
+  const files: PackagedFile[] = [];
+  for (const name of [...programs, 'switchback-enrol.service'])
+    files.push({
+      path: `/usr/lib/switchback/image/${name}`,
+      content: await from(`image/${name}`),
+      ...(programs.includes(name) ? { mode: 0o755 } : {}),
+    });
+  return files;
 }

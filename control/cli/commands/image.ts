@@ -2,11 +2,20 @@
 import { resolve } from 'node:path';
 import type { CliContext } from '#/control/cli/context.ts';
 import { parseWhole } from '#/control/cli/arguments.ts';
-import { checkDefinition, DEFINITION_MAX_BYTES, parseDefinition } from '#/control/cli/bundle/definition.ts';
+import {
+  checkDefinition,
+  DEFINITION_MAX_BYTES,
+  parseDefinition,
+} from '#/control/cli/bundle/definition.ts';
 import { addCommand, addFamily, type DescribedCommand } from '#/control/cli/describe.ts';
 import { readText } from '#/control/cli/files.ts';
 import { type Loader, loaders, parseSize } from '#/control/cli/image/layout.ts';
-import { type DiskOptions, type ImageOptions, type MadeImage, makeImage } from '#/control/cli/image/make.ts';
+import {
+  type DiskOptions,
+  type ImageOptions,
+  type MadeImage,
+  makeImage,
+} from '#/control/cli/image/make.ts';
 import { USUAL_PACKAGES } from '#/control/cli/image/root.ts';
 import { signingKeys } from '#/control/cli/keys.ts';
 import type { Progress } from '#/control/cli/render/progress.ts';
@@ -55,10 +64,17 @@ export function addImageCommands(program: DescribedCommand, context: CliContext)
 const SHAPE = 'artifactId, class, version, release, imageBytes, bundle, bundleBytes';
 
 function addBuild(family: DescribedCommand, context: CliContext): void {
-  const command = addCommand(family, 'build', 'Make a disk image that boots the first version, and its bundle.');
+  const command = addCommand(
+    family,
+    'build',
+    'Make a disk image that boots the first version, and its bundle.',
+  );
   rootOptions(command)
     .requiredOption('--out <file>', 'the disk (raw); replaced when it exists')
-    .requiredOption('--bundle-out <file>', 'the bundle of this version: import it, so that control knows what the hosts run')
+    .requiredOption(
+      '--bundle-out <file>',
+      'the bundle of this version: import it, so that control knows what the hosts run',
+    )
     .option('--loader <name>', `boot loader: ${loaders.join(' or ')}`, parseLoader, 'grub')
     .option('--esp-size <size>', 'EFI system partition', parseSize, parseSize('256M'))
     .option('--data-size <size>', 'data partition, mounted at /var', parseSize, parseSize('1G'))
@@ -79,23 +95,35 @@ function addBuild(family: DescribedCommand, context: CliContext): void {
         loader: flags.loader,
         espBytes: flags.espSize,
         dataBytes: flags.dataSize,
-        join: flags.join === undefined ? null : await readText(resolve(context.cwd, flags.join), JOIN_MAX_BYTES),
+        join:
+          flags.join === undefined
+            ? null
+            : await readText(resolve(context.cwd, flags.join), JOIN_MAX_BYTES),
         onBytes: (doneBytes, totalBytes) => {
           progress ??= session.progress(`write ${flags.out}`, totalBytes);
           progress.update(doneBytes);
         },
       };
-      const made = await withImage(session, flags, flags.bundleOut, disk).finally(() => progress?.end());
+      const made = await withImage(session, flags, flags.bundleOut, disk).finally(() =>
+        progress?.end(),
+      );
       const result = { disk: disk.out, loader: disk.loader, ...summaryOf(made) };
       session.print(result, (found) =>
-        renderFields([['disk', `${found.disk}, boots by ${found.loader}`], ...fieldsOf(found)], session.style),
+        renderFields(
+          [['disk', `${found.disk}, boots by ${found.loader}`], ...fieldsOf(found)],
+          session.style,
+        ),
       );
       session.note(`next: switchback release import ${flags.bundleOut}`);
     });
 }
 
 function addBundle(family: DescribedCommand, context: CliContext): void {
-  const command = addCommand(family, 'bundle', 'Make the next version of the root, and its bundle.');
+  const command = addCommand(
+    family,
+    'bundle',
+    'Make the next version of the root, and its bundle.',
+  );
   rootOptions(command)
     .requiredOption('--out <file>', 'the bundle; replaced when it exists')
     .explain(
@@ -120,12 +148,26 @@ function rootOptions(command: DescribedCommand): DescribedCommand {
     .option('--agent <deb>', 'package of the agent; not needed when the root has it')
     .option('--root <path>', 'start from this directory or tar archive instead of mmdebstrap')
     .option('--suite <name>', 'Debian’s release', 'bookworm')
-    .option('--kernel <package>', 'kernel; one with i6300esb rescues a hung VM on QEMU', 'linux-image-cloud-amd64')
-    .option('--include <packages>', 'more packages of Debian, with commas; may be repeated', words, [])
+    .option(
+      '--kernel <package>',
+      'kernel; one with i6300esb rescues a hung VM on QEMU',
+      'linux-image-cloud-amd64',
+    )
+    .option(
+      '--include <packages>',
+      'more packages of Debian, with commas; may be repeated',
+      words,
+      [],
+    )
     .option('--bare', `without ${USUAL_PACKAGES.join(', ')}`)
     .option('--deb <file>', 'a package of your own; may be repeated', collect, [])
     .option('--files <dir>', 'laid over the root; may be repeated', collect, [])
-    .option('--hook <program>', 'gets the path of the root as argument; may be repeated', collect, [])
+    .option(
+      '--hook <program>',
+      'gets the path of the root as argument; may be repeated',
+      collect,
+      [],
+    )
     .option('--slot-size <size>', 'size of each root partition', parseSize, parseSize('1G'))
     .option('--image-out <file>', 'keep the image of the root too')
     .option('--key <file>', 'release keys to sign with; without it those of the settings file')
@@ -237,7 +279,8 @@ function epochOf(context: CliContext): number {
 
 function parseLoader(text: string): Loader {
   const found = loaders.find((loader) => loader === text);
-  if (found === undefined) throw new Problem('E_USAGE', `'${text}' is no boot loader: ${loaders.join(', ')}`);
+  if (found === undefined)
+    throw new Problem('E_USAGE', `'${text}' is no boot loader: ${loaders.join(', ')}`);
   return found;
 }
 

@@ -51,15 +51,20 @@ async function place(
   await using from = await open(path, 'r');
   const { size } = await from.stat();
   if (size > partition.sizeBytes)
-    throw new Problem('E_SIZE', `${path} has ${size} bytes, ${partition.label} only ${partition.sizeBytes}`);
+    throw new Problem(
+      'E_SIZE',
+      `${path} has ${size} bytes, ${partition.label} only ${partition.sizeBytes}`,
+    );
   const buffer = Buffer.alloc(PIECE_BYTES);
+  const zeros = Buffer.alloc(PIECE_BYTES);
   for (let at = 0; at < size; ) {
     options.signal.throwIfAborted();
     const { bytesRead } = await from.read(buffer, 0, PIECE_BYTES, at);
     if (bytesRead === 0) throw new Problem('E_IO', `${path} has become shorter`);
     const piece = buffer.subarray(0, bytesRead);
     // What is zero stays a hole of the file.
-    if (piece.some((byte) => byte !== 0)) await disk.write(piece, 0, bytesRead, partition.startBytes + at);
+    if (!piece.equals(zeros.subarray(0, bytesRead)))
+      await disk.write(piece, 0, bytesRead, partition.startBytes + at);
     at += bytesRead;
     options.onBytes(bytesRead);
   }

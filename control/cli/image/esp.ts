@@ -21,9 +21,33 @@ const GRUB_DIRECTORY = '/usr/lib/grub';
 const SYSTEMD_BOOT = '/usr/lib/systemd/boot/efi/systemd-bootx64.efi';
 /** What grub.cfg of docs/specs/partitions.md uses, and the drivers of what it reads. */
 const GRUB_MODULES = [
-  'part_gpt', 'fat', 'ext2', 'normal', 'configfile', 'loadenv', 'test', 'echo', 'linux', 'search',
-  'search_label', 'search_fs_uuid', 'search_fs_file', 'boot', 'reboot', 'halt', 'sleep', 'regexp',
-  'probe', 'terminal', 'serial', 'true', 'eval', 'read', 'minicmd', 'ls', 'cat',
+  'part_gpt',
+  'fat',
+  'ext2',
+  'normal',
+  'configfile',
+  'loadenv',
+  'test',
+  'echo',
+  'linux',
+  'search',
+  'search_label',
+  'search_fs_uuid',
+  'search_fs_file',
+  'boot',
+  'reboot',
+  'halt',
+  'sleep',
+  'regexp',
+  'probe',
+  'terminal',
+  'serial',
+  'true',
+  'eval',
+  'read',
+  'minicmd',
+  'ls',
+  'cat',
 ] as const;
 const BIOS_MODULES = ['biosdisk', 'gzio'] as const;
 const EFI_MODULES = ['efi_gop', 'gzio'] as const;
@@ -33,13 +57,20 @@ const FAT_ID_DIGITS = 8;
 /** Makes the ESP; resolves with GRUB's core image for BIOS, or null for systemd-boot. Throws E_CONFIG, E_IO. */
 export async function makeEsp(options: EspOptions): Promise<Buffer | null> {
   const { layout, loader, scratch, out, signal } = options;
-  const env = { SOURCE_DATE_EPOCH: String(options.sourceDateEpoch), MTOOLS_SKIP_CHECK: '1', TZ: 'UTC' };
+  const env = {
+    SOURCE_DATE_EPOCH: String(options.sourceDateEpoch),
+    MTOOLS_SKIP_CHECK: '1',
+    TZ: 'UTC',
+  };
   await rm(out, { force: true });
   const file = await open(out, 'wx');
   await file.truncate(layout.esp.sizeBytes);
   await file.close();
   const id = layout.esp.uuid.replaceAll('-', '').slice(0, FAT_ID_DIGITS);
-  await runProgram(['mkfs.vfat', '-F', '32', '--invariant', '-i', id, '-n', 'SWITCHBACK', out], { signal, env });
+  await runProgram(['mkfs.vfat', '-F', '32', '--invariant', '-i', id, '-n', 'SWITCHBACK', out], {
+    signal,
+    env,
+  });
   const efi = join(scratch, 'BOOTX64.EFI');
   const put: (readonly [from: string, to: string])[] = [];
   let core: Buffer | null = null;
@@ -51,7 +82,8 @@ export async function makeEsp(options: EspOptions): Promise<Buffer | null> {
     put.push([efi, '/EFI/systemd/systemd-bootx64.efi']);
   }
   put.push([efi, '/EFI/BOOT/BOOTX64.EFI']);
-  for (const path of await filesBelow(options.files)) put.push([join(options.files, path), `/${path}`]);
+  for (const path of await filesBelow(options.files))
+    put.push([join(options.files, path), `/${path}`]);
   const made = new Set<string>();
   for (const [from, to] of put.toSorted((a, b) => (a[1] < b[1] ? -1 : 1))) {
     for (const parent of parentsOf(to)) {
@@ -65,14 +97,29 @@ export async function makeEsp(options: EspOptions): Promise<Buffer | null> {
 }
 
 /** GRUB as one file that goes on with /EFI/switchback/grub.cfg of the disk that it was started from. */
-async function grubCore(platform: 'i386-pc' | 'x86_64-efi', out: string, options: EspOptions): Promise<Buffer> {
+async function grubCore(
+  platform: 'i386-pc' | 'x86_64-efi',
+  out: string,
+  options: EspOptions,
+): Promise<Buffer> {
   const modules = [...GRUB_MODULES, ...(platform === 'i386-pc' ? BIOS_MODULES : EFI_MODULES)];
   const from = join(GRUB_DIRECTORY, platform);
-  await needed(join(from, 'moddep.lst'), platform === 'i386-pc' ? 'grub-pc-bin' : 'grub-efi-amd64-bin');
+  await needed(
+    join(from, 'moddep.lst'),
+    platform === 'i386-pc' ? 'grub-pc-bin' : 'grub-efi-amd64-bin',
+  );
   await runProgram(
     [
-      'grub-mkimage', '-O', platform, '-d', from, '-o', out,
-      '-p', `(,gpt${options.layout.esp.number})/EFI/switchback`, ...modules,
+      'grub-mkimage',
+      '-O',
+      platform,
+      '-d',
+      from,
+      '-o',
+      out,
+      '-p',
+      `(,gpt${options.layout.esp.number})/EFI/switchback`,
+      ...modules,
     ],
     { signal: options.signal },
   );
@@ -86,7 +133,12 @@ export async function grubBootSector(): Promise<Buffer> {
 
 async function needed(path: string, from: string): Promise<Buffer> {
   return await readFile(path).catch((cause: unknown) => {
-    throw new Problem('E_CONFIG', `${path} is not there; it is in Debian's package ${from}`, {}, { cause });
+    throw new Problem(
+      'E_CONFIG',
+      `${path} is not there; it is in Debian's package ${from}`,
+      {},
+      { cause },
+    );
   });
 }
 

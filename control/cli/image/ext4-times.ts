@@ -13,7 +13,9 @@ const INCOMPAT_64BIT = 0x80;
 const RO_COMPAT_METADATA_CSUM = 0x400;
 /** In an inode: access, change, and modification time; its size after the first 128 bytes; the parts of times in there. */
 const [ATIME, CTIME, MTIME, LINKS, EXTRA_SIZE] = [0x08, 0x0c, 0x10, 0x1a, 0x80];
-const [CTIME_EXTRA, MTIME_EXTRA, ATIME_EXTRA, CRTIME, CRTIME_EXTRA] = [0x84, 0x88, 0x8c, 0x90, 0x94];
+const [CTIME_EXTRA, MTIME_EXTRA, ATIME_EXTRA, CRTIME, CRTIME_EXTRA] = [
+  0x84, 0x88, 0x8c, 0x90, 0x94,
+];
 const GENERATION = 0x64;
 
 /** Every inode: access and change are its modification, creation is `epoch` (seconds), no nanoseconds. Throws E_IO for another format. */

@@ -19,23 +19,33 @@ export interface FilesystemOptions {
 const BLOCK = 4096;
 const INODE_BYTES = 256;
 /** Every feature by name: what another version of mke2fs takes for its default must not change the image. */
-const ROOT_FEATURES = 'none,extent,filetype,dir_index,sparse_super,large_file,huge_file,dir_nlink,extra_isize,ext_attr,flex_bg';
+const ROOT_FEATURES =
+  'none,extent,filetype,dir_index,sparse_super,large_file,huge_file,dir_nlink,extra_isize,ext_attr,flex_bg';
 const DATA_FEATURES = `${ROOT_FEATURES},has_journal,metadata_csum,64bit,resize_inode`;
 
 /** A root that is only ever read: no journal, no room to grow. Resolves with its size in bytes. */
-export async function makeRootFilesystem(options: FilesystemOptions, limitBytes: number): Promise<number> {
+export async function makeRootFilesystem(
+  options: FilesystemOptions,
+  limitBytes: number,
+): Promise<number> {
   const { contentBytes, inodes } = await measure(options.directory);
   const wanted = contentBytes + inodes * INODE_BYTES;
   const sizeBytes = Math.ceil((wanted * 1.02 + 8 * MIB) / MIB) * MIB;
   if (sizeBytes > limitBytes)
-    throw new Problem('E_SPACE', `the root needs ${sizeBytes} bytes, a slot has ${limitBytes}: give a larger --slot-size`);
+    throw new Problem(
+      'E_SPACE',
+      `the root needs ${sizeBytes} bytes, a slot has ${limitBytes}: give a larger --slot-size`,
+    );
   await format(options, sizeBytes, ROOT_FEATURES, ['-N', String(inodes + 64), '-m', '0']);
   await settleInodes(options.out, options.sourceDateEpoch);
   return sizeBytes;
 }
 
 /** The persistent one, with a journal. */
-export async function makeDataFilesystem(options: FilesystemOptions, sizeBytes: number): Promise<void> {
+export async function makeDataFilesystem(
+  options: FilesystemOptions,
+  sizeBytes: number,
+): Promise<void> {
   await format(options, sizeBytes, DATA_FEATURES, ['-m', '1']);
 }
 
@@ -50,10 +60,27 @@ async function format(
   await file.truncate(sizeBytes);
   await runProgram(
     [
-      'mke2fs', '-q', '-F', '-t', 'ext4', '-b', String(BLOCK), '-I', String(INODE_BYTES), '-O', features,
-      '-U', options.uuid, '-L', options.label,
-      '-E', `hash_seed=${options.uuid},root_owner=0:0,lazy_itable_init=0,lazy_journal_init=0,nodiscard`,
-      ...more, '-d', options.directory, options.out,
+      'mke2fs',
+      '-q',
+      '-F',
+      '-t',
+      'ext4',
+      '-b',
+      String(BLOCK),
+      '-I',
+      String(INODE_BYTES),
+      '-O',
+      features,
+      '-U',
+      options.uuid,
+      '-L',
+      options.label,
+      '-E',
+      `hash_seed=${options.uuid},root_owner=0:0,lazy_itable_init=0,lazy_journal_init=0,nodiscard`,
+      ...more,
+      '-d',
+      options.directory,
+      options.out,
     ],
     {
       signal: options.signal,
@@ -66,7 +93,9 @@ async function format(
 }
 
 /** What a tree takes in blocks, hard links once, and how many inodes. */
-async function measure(directory: string): Promise<{ readonly contentBytes: number; readonly inodes: number }> {
+async function measure(
+  directory: string,
+): Promise<{ readonly contentBytes: number; readonly inodes: number }> {
   const seen = new Set<string>();
   let [contentBytes, inodes] = [0, 0];
   const queue = [directory];
@@ -81,7 +110,8 @@ async function measure(directory: string): Promise<{ readonly contentBytes: numb
       }
       inodes += 1;
       if (found.isDirectory()) queue.push(child);
-      if (found.isFile() || found.isDirectory() || found.size >= 60) contentBytes += Math.ceil(found.size / BLOCK) * BLOCK;
+      if (found.isFile() || found.isDirectory() || found.size >= 60)
+        contentBytes += Math.ceil(found.size / BLOCK) * BLOCK;
     }
   }
   return { contentBytes, inodes };

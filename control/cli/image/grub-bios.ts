@@ -21,10 +21,18 @@ export interface BiosBoot {
 }
 
 /** @param image boot.img @param core what `grub-mkimage -O i386-pc` made. Throws E_SIZE when it has no room. */
-export function biosBoot(image: Buffer, core: Buffer, coreSector: number, roomBytes: number): BiosBoot {
+export function biosBoot(
+  image: Buffer,
+  core: Buffer,
+  coreSector: number,
+  roomBytes: number,
+): BiosBoot {
   if (image.length !== SECTOR) throw new Problem('E_SIZE', `boot.img has ${image.length} bytes`);
   if (core.length > roomBytes)
-    throw new Problem('E_SIZE', `the core image has ${core.length} bytes, its partition ${roomBytes}`);
+    throw new Problem(
+      'E_SIZE',
+      `the core image has ${core.length} bytes, its partition ${roomBytes}`,
+    );
   const code = Buffer.from(image.subarray(0, CODE_BYTES));
   code.writeBigUInt64LE(BigInt(coreSector), KERNEL_SECTOR_OFFSET);
   code.writeUInt16LE(0x9090, DRIVE_CHECK_OFFSET);

@@ -49,7 +49,10 @@ export interface LayoutOptions {
 export function diskLayout(options: LayoutOptions): DiskLayout {
   const { loader, seed } = options;
   if (options.espBytes < ESP_MIN_BYTES)
-    throw new Problem('E_USAGE', `the ESP has ${options.espBytes} bytes; at least ${ESP_MIN_BYTES} are needed`);
+    throw new Problem(
+      'E_USAGE',
+      `the ESP has ${options.espBytes} bytes; at least ${ESP_MIN_BYTES} are needed`,
+    );
   let end = MIB;
   const partition = (number: number, name: string, type: string, wanted: number): Partition => {
     const sizeBytes = Math.ceil(wanted / MIB) * MIB;

@@ -35,10 +35,16 @@ export interface MadeImage {
 }
 
 /** Root, image, bundle; with `disk` also a disk that boots it. Throws as its parts; nothing is left half-made at the targets. */
-export async function makeImage(options: ImageOptions, disk: DiskOptions | null): Promise<MadeImage> {
+export async function makeImage(
+  options: ImageOptions,
+  disk: DiskOptions | null,
+): Promise<MadeImage> {
   const { definition, out } = options.bundle;
   if (definition.payloads !== undefined)
-    throw new Problem('E_CONFIG', 'the definition lists payloads: the image kit makes the one payload itself');
+    throw new Problem(
+      'E_CONFIG',
+      'the definition lists payloads: the image kit makes the one payload itself',
+    );
   const scratch = await mkdtemp(join(dirname(resolve(disk?.out ?? out)), '.switchback-image-'));
   try {
     const root = join(scratch, 'root');
@@ -89,7 +95,12 @@ async function makeDiskOf(work: DiskWork): Promise<void> {
   const files = await filesOfAgent(work, layout);
   const esp = join(scratch, 'esp.img');
   const common = { layout, scratch, sourceDateEpoch, signal };
-  const biosCore = await makeEsp({ ...common, loader: disk.loader, files: join(files, 'esp'), out: esp });
+  const biosCore = await makeEsp({
+    ...common,
+    loader: disk.loader,
+    files: join(files, 'esp'),
+    out: esp,
+  });
   const data = join(scratch, 'data.img');
   await makeDataFilesystem(
     {
@@ -102,7 +113,10 @@ async function makeDiskOf(work: DiskWork): Promise<void> {
     },
     layout.data.sizeBytes,
   );
-  const total = layout.esp.sizeBytes + layout.data.sizeBytes + bundle.manifest.payloads.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
+  const total =
+    layout.esp.sizeBytes +
+    layout.data.sizeBytes +
+    bundle.manifest.payloads.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
   let done = 0;
   const parts = { esp, env: join(files, 'env.img'), rootA: image, data, biosCore };
   await makeDisk(join(scratch, 'disk'), layout, parts, {
@@ -118,7 +132,9 @@ async function filesOfAgent(work: DiskWork, layout: DiskLayout): Promise<string>
   const inside = '/run/switchback-new-disk';
   const shared = join(root, inside);
   await mkdir(shared, { recursive: true });
-  await runProgram(['cp', '--reflink=auto', bundle.path, join(shared, 'bundle')], { signal: options.root.signal });
+  await runProgram(['cp', '--reflink=auto', bundle.path, join(shared, 'bundle')], {
+    signal: options.root.signal,
+  });
   await inRoot(root, options.root, [
     '/usr/bin/switchback-agent',
     'new-disk',
@@ -142,13 +158,18 @@ async function dataDirectory(work: DiskWork, files: string): Promise<string> {
   const { signal } = options.root;
   await runProgram(['cp', '-a', join(root, 'usr/share/factory/var'), directory], { signal });
   const state = join(directory, 'lib/switchback');
-  await runProgram(['install', '-d', '-m', '0700', state, join(directory, 'lib/switchback-host')], { signal });
+  await runProgram(['install', '-d', '-m', '0700', state, join(directory, 'lib/switchback-host')], {
+    signal,
+  });
   await runProgram(['cp', '-a', `${join(files, 'state')}/.`, state], { signal });
   if (disk.join !== null)
-    await runProgram(['install', '-m', '0600', '/dev/stdin', join(directory, 'lib/switchback-host/join')], {
-      signal,
-      input: disk.join,
-    });
+    await runProgram(
+      ['install', '-m', '0600', '/dev/stdin', join(directory, 'lib/switchback-host/join')],
+      {
+        signal,
+        input: disk.join,
+      },
+    );
   const at = `@${options.root.sourceDateEpoch}`;
   await runProgram(['find', directory, '-exec', 'touch', '-h', '-d', at, '{}', '+'], { signal });
   return directory;
@@ -158,4 +179,3 @@ async function keep(image: string, out: string): Promise<void> {
   await rm(out, { force: true });
   await runProgram(['cp', '--sparse=always', image, out], { signal: new AbortController().signal });
 }
-

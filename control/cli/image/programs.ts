@@ -5,7 +5,7 @@ import { Problem } from '#/protocol/errors.ts';
 /** Which package brings a program: what `E_CONFIG` tells the operator to install. */
 const packages: Readonly<Record<string, string>> = {
   mmdebstrap: 'mmdebstrap',
-  'mke2fs': 'e2fsprogs',
+  mke2fs: 'e2fsprogs',
   sgdisk: 'gdisk',
   'mkfs.vfat': 'dosfstools',
   mcopy: 'mtools',
@@ -33,7 +33,13 @@ export async function runProgram(argv: readonly string[], options: RunOptions): 
   const [program = '', ...rest] = argv;
   const child = spawn(program, rest, {
     cwd: options.cwd,
-    env: { PATH, LC_ALL: 'C.UTF-8', HOME: '/root', DEBIAN_FRONTEND: 'noninteractive', ...options.env },
+    env: {
+      PATH,
+      LC_ALL: 'C.UTF-8',
+      HOME: '/root',
+      DEBIAN_FRONTEND: 'noninteractive',
+      ...options.env,
+    },
     stdio: ['pipe', 'pipe', 'pipe'],
     signal: options.signal,
   });

@@ -61,22 +61,37 @@ export async function makeRoot(directory: string, options: RootOptions): Promise
   const { onStep } = options;
   if (process.getuid?.() !== 0)
     throw new Problem('E_USAGE', 'images are made as root: files belong to their owners in them');
-  onStep(options.from === null ? `Debian ${options.suite} by mmdebstrap` : `root from ${options.from}`);
-  await (options.from === null ? debian(directory, options) : copyOf(directory, options.from, options));
+  onStep(
+    options.from === null ? `Debian ${options.suite} by mmdebstrap` : `root from ${options.from}`,
+  );
+  await (options.from === null
+    ? debian(directory, options)
+    : copyOf(directory, options.from, options));
   for (const path of options.packages) {
     onStep(`package ${basename(path)}`);
     await installPackage(directory, path, options);
   }
   for (const path of options.files) {
     onStep(`files of ${path}`);
-    await run(options, ['cp', '-rT', '--preserve=mode,links', '--remove-destination', path, directory]);
+    await run(options, [
+      'cp',
+      '-rT',
+      '--preserve=mode,links',
+      '--remove-destination',
+      path,
+      directory,
+    ]);
   }
   for (const hook of options.hooks) {
     onStep(`program ${hook}`);
     await run(options, [hook, directory]);
   }
   await mustHave(directory, AGENT, 'give its package with --agent');
-  await mustHave(directory, PREPARE, 'the agent in the root is older than this program: give its package with --agent');
+  await mustHave(
+    directory,
+    PREPARE,
+    'the agent in the root is older than this program: give its package with --agent',
+  );
   onStep('initrd, mounts and /var of a slot');
   await inRoot(directory, options, [PREPARE]);
   await settleTimes(directory, options);
@@ -107,14 +122,23 @@ async function copyOf(directory: string, from: string, options: RootOptions): Pr
 }
 
 /** By the root's own dpkg, without a network: dependencies must be there. */
-async function installPackage(directory: string, path: string, options: RootOptions): Promise<void> {
+async function installPackage(
+  directory: string,
+  path: string,
+  options: RootOptions,
+): Promise<void> {
   const inside = join('/tmp', basename(path));
   await cp(path, join(directory, inside));
   try {
     await inRoot(directory, options, ['dpkg', '--install', '--force-confold', inside]);
   } catch (cause) {
     if (!isProblem(cause)) throw cause;
-    throw new Problem('E_CONFIG', `${basename(path)} cannot be installed; packages that it needs are given with --include`, {}, { cause });
+    throw new Problem(
+      'E_CONFIG',
+      `${basename(path)} cannot be installed; packages that it needs are given with --include`,
+      {},
+      { cause },
+    );
   } finally {
     await rm(join(directory, inside), { force: true });
   }
@@ -128,7 +152,19 @@ export async function inRoot(
 ): Promise<string> {
   const script = 'mount -t proc proc "$0/proc" && exec chroot "$0" "$@"';
   return await runProgram(
-    ['unshare', '--mount', '--pid', '--fork', '--propagation', 'private', 'sh', '-c', script, directory, ...argv],
+    [
+      'unshare',
+      '--mount',
+      '--pid',
+      '--fork',
+      '--propagation',
+      'private',
+      'sh',
+      '-c',
+      script,
+      directory,
+      ...argv,
+    ],
     {
       signal: options.signal,
       onLine: options.onLine,
@@ -146,7 +182,20 @@ async function mustHave(directory: string, path: string, hint: string): Promise<
 /** Nothing says when it was built: times after the given one become that. */
 async function settleTimes(directory: string, options: RootOptions): Promise<void> {
   const at = `@${options.sourceDateEpoch}`;
-  await run(options, ['find', directory, '-xdev', '-newermt', at, '-exec', 'touch', '-h', '-d', at, '{}', '+']);
+  await run(options, [
+    'find',
+    directory,
+    '-xdev',
+    '-newermt',
+    at,
+    '-exec',
+    'touch',
+    '-h',
+    '-d',
+    at,
+    '{}',
+    '+',
+  ]);
 }
 
 async function run(options: RootOptions, argv: readonly string[]): Promise<void> {
