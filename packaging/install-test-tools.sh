@@ -8,6 +8,9 @@ packages=(
   lintian dpkg-dev  # the packages
   strace            # the order of writes and syncs of the agent; kills at system calls
   grub-emu gdisk dosfstools mtools   # boot loaders: the real GRUB boots small disks (test/conformance/boot)
+  e2fsprogs   # switchback image: file systems
+  grub-common grub-pc-bin grub-efi-amd64-bin systemd-boot-efi   # switchback image: boot loaders
+  qemu-system-x86 qemu-utils ovmf   # test/vm: the disks, started
   xfsprogs btrfs-progs   # power cuts on real file systems
 )
 

@@ -6,7 +6,7 @@ import { copyFile, mkdir, open, readFile, rm, writeFile } from 'node:fs/promises
 import { dirname, join } from 'node:path';
 import type { BackendKind } from '#/agent/adapters/boot/backend.ts';
 import { makeEnvBlock } from '#/agent/adapters/boot/env-block.ts';
-import { grubConfig, TRIES_PATH } from '#/agent/adapters/boot/grub-config.ts';
+import { grubConfig, grubModules, TRIES_PATH } from '#/agent/adapters/boot/grub-config.ts';
 import { checkedArguments } from '#/agent/adapters/boot/kernel-arguments.ts';
 import { initialOrder } from '#/agent/adapters/boot/order.ts';
 import { nodeFiles } from '#/agent/adapters/file-port.ts';
@@ -26,7 +26,7 @@ export interface NewDisk {
   /** Where kernel and initrd of the version are found; `/` in the root of the image. */
   readonly root: string;
   readonly serial: boolean;
-  /** Gets `esp/`, `state/` and `env.img`; made anew. */
+  /** Gets `esp/`, `state/`, `env.img` and, for GRUB, `grub-modules`; made anew. */
   readonly out: string;
 }
 
@@ -57,6 +57,7 @@ export async function writeNewDisk(disk: NewDisk): Promise<Manifest> {
       lostArguments: kernelArguments,
     });
     await put('esp/EFI/switchback/grub.cfg', config);
+    await put('grub-modules', `${grubModules.join('\n')}\n`);
     await put(`esp${TRIES_PATH}`, makeEnvBlock([]));
   } else await putEntries(disk, manifest, artifactIdOf(manifestBytes), kernelArguments, put);
   await put('env.img', env);

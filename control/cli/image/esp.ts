@@ -8,7 +8,7 @@ import { runProgram } from './programs.ts';
 export interface EspOptions {
   readonly layout: DiskLayout;
   readonly loader: Loader;
-  /** Files of the host's agent, laid out as on the ESP. */
+  /** What `switchback-agent new-disk` wrote: `esp/` as on the ESP, `grub-modules`. */
   readonly files: string;
   /** For intermediate files. */
   readonly scratch: string;
@@ -19,38 +19,9 @@ export interface EspOptions {
 
 const GRUB_DIRECTORY = '/usr/lib/grub';
 const SYSTEMD_BOOT = '/usr/lib/systemd/boot/efi/systemd-bootx64.efi';
-/** What grub.cfg of docs/specs/partitions.md uses, and the drivers of what it reads. */
-const GRUB_MODULES = [
-  'part_gpt',
-  'fat',
-  'ext2',
-  'normal',
-  'configfile',
-  'loadenv',
-  'test',
-  'echo',
-  'linux',
-  'search',
-  'search_label',
-  'search_fs_uuid',
-  'search_fs_file',
-  'boot',
-  'reboot',
-  'halt',
-  'sleep',
-  'regexp',
-  'probe',
-  'terminal',
-  'serial',
-  'true',
-  'eval',
-  'read',
-  'minicmd',
-  'ls',
-  'cat',
-] as const;
-const BIOS_MODULES = ['biosdisk', 'gzio'] as const;
-const EFI_MODULES = ['efi_gop', 'gzio'] as const;
+/** Drivers of the firmware; what the configuration uses is said by the agent that wrote it. */
+const BIOS_MODULES = ['biosdisk', 'serial', 'terminal'] as const;
+const EFI_MODULES = ['efi_gop', 'serial', 'terminal'] as const;
 /** FAT ids and times are taken from here. */
 const FAT_ID_DIGITS = 8;
 
@@ -82,8 +53,8 @@ export async function makeEsp(options: EspOptions): Promise<Buffer | null> {
     put.push([efi, '/EFI/systemd/systemd-bootx64.efi']);
   }
   put.push([efi, '/EFI/BOOT/BOOTX64.EFI']);
-  for (const path of await filesBelow(options.files))
-    put.push([join(options.files, path), `/${path}`]);
+  const files = join(options.files, 'esp');
+  for (const path of await filesBelow(files)) put.push([join(files, path), `/${path}`]);
   const made = new Set<string>();
   for (const [from, to] of put.toSorted((a, b) => (a[1] < b[1] ? -1 : 1))) {
     for (const parent of parentsOf(to)) {
@@ -102,7 +73,11 @@ async function grubCore(
   out: string,
   options: EspOptions,
 ): Promise<Buffer> {
-  const modules = [...GRUB_MODULES, ...(platform === 'i386-pc' ? BIOS_MODULES : EFI_MODULES)];
+  const used = await readFile(join(options.files, 'grub-modules'), 'utf8');
+  const modules = [
+    ...used.split('\n').filter((name) => /^[a-z0-9_]+$/.test(name)),
+    ...(platform === 'i386-pc' ? BIOS_MODULES : EFI_MODULES),
+  ];
   const from = join(GRUB_DIRECTORY, platform);
   await needed(
     join(from, 'moddep.lst'),

@@ -98,7 +98,7 @@ async function makeDiskOf(work: DiskWork): Promise<void> {
   const biosCore = await makeEsp({
     ...common,
     loader: disk.loader,
-    files: join(files, 'esp'),
+    files,
     out: esp,
   });
   const data = join(scratch, 'data.img');
