@@ -3,7 +3,6 @@
  * place that sees every adapter.
  */
 import { mkdirSync } from 'node:fs';
-import { availableParallelism } from 'node:os';
 import { dirname, join } from 'node:path';
 import { agentNumber } from '#/bundle/compatibility.ts';
 import { isProblem, Problem } from '#/protocol/errors.ts';
@@ -41,7 +40,7 @@ import { createExecutors, observeHost, type HostPorts } from './executors.ts';
 import { openDirectorySlots } from './host-directories.ts';
 import { openPartitionSlots } from './host-partitions.ts';
 import { directoriesOfSlots } from './host-slots.ts';
-import { defaultInstallSettings, type InstallSettings } from './install/settings.ts';
+import { installSettings } from './install-settings.ts';
 import { createLocalAgent, type WiredLocalAgent } from './local-agent.ts';
 import { serveLocal, serveMetrics } from './local.ts';
 import { createPoller, spreadFirst } from './poller.ts';
@@ -187,7 +186,7 @@ async function buildHost(
     clock,
     random,
     log,
-    install: installSettings(settings, identity),
+    install: installSettings(settings, identity?.caPem ?? null),
     requestHeaders: link === null ? null : ({ url }: { url: string }) => link.sourceHeaders(url),
   };
   const isPartitions = settings.slots.kind === 'partition';
@@ -382,20 +381,6 @@ function connect(
     onReportWanted: () => late.reporter?.tellAll(),
     onSignedTime: (signedMs) => late.onSignedTime?.(signedMs),
   });
-}
-
-function installSettings(settings: Settings, identity: HostIdentity | null): InstallSettings {
-  const { bandwidthBytesPerS, parallel, workers } = settings.download;
-  const { connectTimeoutMs, headersTimeoutMs } = settings.control;
-  return {
-    ...defaultInstallSettings,
-    bandwidthBytesPerSecond: bandwidthBytesPerS === 0 ? null : bandwidthBytesPerS,
-    connections: parallel,
-    workers: workers === 0 ? Math.min(2, availableParallelism()) : workers,
-    connectTimeoutMs,
-    headerTimeoutMs: headersTimeoutMs,
-    caPem: authoritiesOf(settings.control, identity?.caPem ?? null),
-  };
 }
 
 /** Ends the agent once a poll was answered, or failed, and all that followed from it is over and told. */

@@ -5,7 +5,14 @@ import type { State } from '#/agent/core/state.ts';
 import type { Metrics } from './adapters/metrics.ts';
 import { logState, type Logger } from './adapters/logging.ts';
 import type { AttemptEnd, LocalAgent } from './local.ts';
-import { explainState, statusView, type StatusView, type Surroundings } from './local-view.ts';
+import {
+  explainState,
+  statusView,
+  type StatusView,
+  type Surroundings,
+  type Transfer,
+  transferOf,
+} from './local-view.ts';
 import type { Runner, Transition } from './runner.ts';
 
 export interface LocalAgentOptions {
@@ -51,6 +58,7 @@ class Local implements WiredLocalAgent {
   readonly #followers = new Set<Follower>();
   #sinceMs: number;
   #progress: Progress | null = null;
+  #transfer: Transfer | null = null;
 
   constructor(options: LocalAgentOptions) {
     this.#options = options;
@@ -158,6 +166,7 @@ class Local implements WiredLocalAgent {
       metrics.only('switchback_agent_live_info', { artifact: to.known.artifactId });
     if (to.lastEnd !== null && to.lastEnd !== from.lastEnd)
       metrics.add('switchback_agent_attempts_total', 1, { phase: to.lastEnd.phase });
+    this.#transfer = transferOf(to) ?? this.#transfer;
     this.#tell();
   }
 
@@ -194,6 +203,7 @@ class Local implements WiredLocalAgent {
       window: windows.at(nowMs),
       slots: await slots(),
       progress: this.#progress,
+      transfer: this.#transfer,
       waitingEvents: store.waitingReports(WAITING_MAX).length,
       restarts: restarts(),
       trust: trust(),

@@ -22,11 +22,43 @@ export interface Surroundings {
   };
   readonly slots: readonly SlotRecord[];
   readonly progress: Progress | null;
+  /** How the last download of this run of the agent came. */
+  readonly transfer: Transfer | null;
   /** Events that control has not acknowledged, and whether there are more. */
   readonly waitingEvents: number;
   readonly restarts: number;
   /** null: not looked yet, or this host has no trust anchor. */
   readonly trust: Freshness | null;
+}
+
+/** What a download took and saved. */
+export interface Transfer {
+  readonly artifactId: string;
+  /** `patch`, `chunks` or `whole`. */
+  readonly way: string;
+  /** Null when a patch was used: else why not (`none`: no source has one). */
+  readonly whyNoPatch: string | null;
+  readonly fetchedBytes: number;
+  readonly reusedBytes: number;
+  /** What was not fetched of the bundle's data. */
+  readonly savedBytes: number;
+}
+
+/** The transfer that the evidence of an attempt speaks of, or null when nothing was downloaded yet. */
+export function transferOf(state: State): Transfer | null {
+  if (!('attempt' in state)) return null;
+  const { evidence, offer } = state.attempt;
+  const { way, whyNoPatch } = evidence;
+  if (typeof way !== 'string') return null;
+  const bytes = (name: string): number => Number(evidence[name] ?? 0);
+  return {
+    artifactId: offer.artifactId,
+    way,
+    whyNoPatch: typeof whyNoPatch === 'string' ? whyNoPatch : null,
+    fetchedBytes: bytes('fetchedBytes'),
+    reusedBytes: bytes('reusedBytes'),
+    savedBytes: bytes('savedBytes'),
+  };
 }
 
 /** `switchback-agent status --json`, version 1. */
@@ -61,6 +93,8 @@ export interface StatusView {
     readonly message: string;
     readonly at: string;
   } | null;
+  /** How the last download since the agent started came; null before the first. */
+  readonly transfer: Transfer | null;
   readonly paused: boolean;
   readonly halted: boolean;
   readonly observeOnly: boolean;
@@ -135,6 +169,7 @@ export function statusView(state: State, around: Surroundings): StatusView {
             message: lastEnd.message,
             at: new Date(lastEnd.atWallMs).toISOString(),
           },
+    transfer: around.transfer,
     ...state.modes,
     denied: state.denied.map(({ artifactId, code, message }) => ({ artifactId, code, message })),
     slots: around.slots,

@@ -99,6 +99,14 @@ export interface DownloadResult {
   readonly failedSources: readonly { readonly url: string; readonly code: string }[];
   /** Pieces of the active slot that did not have their recorded digest (F83). */
   readonly rottenSeedChunks: number;
+  /** `patch`: over a patch from the live version. `chunks`: the chunks that it lacks. `whole`: nothing was reused. */
+  readonly way: 'patch' | 'chunks' | 'whole';
+  /** Null when a patch gave all it promised. `off`, `no-seed`, `none` (no source has one), `dearer`, or the code of what was wrong. */
+  readonly whyNoPatch: string | null;
+  /** Chunks that a patch promised and did not give; they were fetched. */
+  readonly unpatchedChunks: number;
+  /** What was not fetched of the bundle's data. */
+  readonly savedBytes: number;
 }
 
 /** Slots: where versions live. One adapter for directories, one for partitions. */

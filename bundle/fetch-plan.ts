@@ -69,7 +69,7 @@ export function planFetch(
 
 /** The given chunks (ascending numbers) as ranges. A single chunk larger than `rangeBytes` is a range of its own. */
 export function coalesce(
-  index: ChunkIndex,
+  index: Pick<ChunkIndex, 'offsets'>,
   numbers: readonly number[],
   options: FetchPlanOptions,
 ): FetchRange[] {

@@ -4,7 +4,7 @@ import { readFile } from 'node:fs/promises';
 import { parseArgs } from 'node:util';
 import { pino } from 'pino';
 import { errors, isProblem, Problem } from '#/protocol/errors.ts';
-import { checkBundle } from './bundle-check.ts';
+import { checkBundle, checkPatch } from './bundle-check.ts';
 import { adminTokenPath } from './data-dir.ts';
 import { initControl, startControl, VERSION } from './start.ts';
 
@@ -98,6 +98,7 @@ async function serve(dataDir: string, values: Arguments['values']): Promise<void
     port,
     log,
     verifyBundle: checkBundle,
+    verifyPatch: checkPatch,
     ...(tls === undefined ? {} : { tls }),
     ...(publicUrl === undefined ? {} : { publicUrl }),
   });

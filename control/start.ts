@@ -27,7 +27,7 @@ import { createApiToken } from './engine/tokens.ts';
 import { createBearers, createNonces } from './http/credentials.ts';
 import { createEventHub } from './http/events.ts';
 import { createGauge, createRateLimit } from './http/gauge.ts';
-import type { Services, VerifyBundle } from './http/handler.ts';
+import type { Services, VerifyBundle, VerifyPatch } from './http/handler.ts';
 import { tryQuietPoll } from './http/poll.ts';
 import { sweepUploads } from './http/release-handlers.ts';
 import { createApp } from './http/server.ts';
@@ -53,6 +53,7 @@ export interface ControlOptions {
   readonly maxHostRequests?: number;
   readonly maxInFlight?: number;
   readonly verifyBundle: VerifyBundle;
+  readonly verifyPatch: VerifyPatch;
 }
 
 export interface Control {
@@ -204,6 +205,7 @@ async function servicesOf(
     publicUrl: options.publicUrl ?? null,
     version: VERSION,
     verifyBundle: options.verifyBundle,
+    verifyPatch: options.verifyPatch,
     unit: () => randomInt(2 ** 32) / 2 ** 32,
     stopping,
   };

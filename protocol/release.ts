@@ -49,3 +49,11 @@ export const releaseView = v.strictObject({
   pinnedBy: v.array(v.string()),
 });
 export type ReleaseView = v.InferOutput<typeof releaseView>;
+
+/** A patch that control serves beside a bundle. */
+export const patchView = v.strictObject({
+  from: artifactId,
+  to: artifactId,
+  patchBytes: whole,
+});
+export type PatchView = v.InferOutput<typeof patchView>;

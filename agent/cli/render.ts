@@ -50,6 +50,7 @@ export function statusText(view: StatusView): string {
       'last attempt',
       `${lastEnd.phase}${lastEnd.code === null ? '' : ` ${lastEnd.code}`} ${lastEnd.at}`,
     ]);
+  if (view.transfer !== null) rows.push(['last download', transferText(view.transfer)]);
   if (view.host !== null) rows.push(['host', `${view.host.id} in group ${view.host.group}`]);
   if (control !== null)
     rows.push([
@@ -70,6 +71,12 @@ function progressText(
   const percent =
     progress.totalBytes === 0 ? 0 : Math.floor((100 * progress.doneBytes) / progress.totalBytes);
   return `${progress.phase} ${percent} %, ${bytesText(progress.fetchedBytes)} fetched, ${bytesText(progress.reusedBytes)} reused`;
+}
+
+function transferText(transfer: NonNullable<StatusView['transfer']>): string {
+  const { way, whyNoPatch, fetchedBytes, reusedBytes, savedBytes } = transfer;
+  const without = whyNoPatch === null ? '' : ` (no patch: ${whyNoPatch})`;
+  return `by ${way}${without}, ${bytesText(fetchedBytes)} fetched, ${bytesText(reusedBytes)} reused, ${bytesText(savedBytes)} saved`;
 }
 
 /** One line that is drawn over itself. */

@@ -5,6 +5,7 @@
 import * as v from 'valibot';
 import { name } from '#/protocol/ids.ts';
 import { bootSection, slotsSection } from './schema-slots.ts';
+import { downloadSettings } from './download.ts';
 
 const HOUR_MS = 3_600_000;
 const DAY_MS = 24 * HOUR_MS;
@@ -245,23 +246,7 @@ export const settingsSchema = v.strictObject({
       120_000,
     ),
   }),
-  download: v.strictObject({
-    bandwidthBytesPerS: v.optional(
-      v.pipe(whole(0, 2 ** 40), v.description('Limit for downloads, 0 for none.')),
-      0,
-    ),
-    parallel: v.optional(
-      v.pipe(whole(1, 16), v.description('Ranges that are fetched at the same time.')),
-      4,
-    ),
-    workers: v.optional(
-      v.pipe(
-        whole(0, 16),
-        v.description('Threads that decompress and verify; 0: as many as help.'),
-      ),
-      0,
-    ),
-  }),
+  download: downloadSettings,
   window: v.optional(
     v.pipe(
       v.record(name, windowSetting),

@@ -148,6 +148,10 @@ export interface OperationResults extends Record<OperationName, object> {
     readonly durationMs: number;
     readonly rottenSeedChunks: number;
     readonly failedSources: number;
+    readonly way: 'patch' | 'chunks' | 'whole';
+    readonly whyNoPatch: string | null;
+    readonly unpatchedChunks: number;
+    readonly savedBytes: number;
   };
   window: {
     readonly open: boolean;

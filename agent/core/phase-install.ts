@@ -24,11 +24,16 @@ export function downloadingSucceeded(state: At<'downloading'>, event: Succeeded)
   }
   if (event.do !== 'download' || state.step !== 'fetch') return stay(state);
   const { fetchedBytes, reusedBytes, durationMs, rottenSeedChunks, failedSources } = event.result;
+  const { way, whyNoPatch, unpatchedChunks, savedBytes } = event.result;
   const evidence = {
     ...attempt.evidence,
     fetchedBytes: fetchedBytes + Number(attempt.evidence['fetchedBytes'] ?? 0),
     reusedBytes,
+    savedBytes,
     downloadMs: durationMs,
+    way,
+    ...(whyNoPatch === null ? {} : { whyNoPatch }),
+    ...(unpatchedChunks > 0 ? { unpatchedChunks } : {}),
     ...(rottenSeedChunks > 0 ? { rottenSeedChunks } : {}),
     ...(failedSources > 0 ? { failedSources } : {}),
   };

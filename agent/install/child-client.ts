@@ -1,9 +1,11 @@
 /** Runs a task in the install child and ends the child with it. */
 import { type ChildProcess, spawn } from 'node:child_process';
+import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { Problem } from '#/protocol/errors.ts';
 import type { FromChild, ToChild } from './child-messages.ts';
 import { problemData, problemFrom } from './jobs.ts';
+import { type InstallPriority, withPriority } from './priority.ts';
 import type { RequestHeaders } from './source.ts';
 import type {
   DownloadOutcome,
@@ -34,6 +36,7 @@ export interface ChildClient {
 }
 
 export interface ChildOptions {
+  readonly priority: InstallPriority;
   readonly requestHeaders: RequestHeaders | null;
   /** Hears the pid of each child: for tests that kill it, and for priorities. */
   readonly onStart?: (pid: number) => void;
@@ -70,7 +73,7 @@ async function converse(
   signal: AbortSignal,
 ): Promise<Last> {
   signal.throwIfAborted();
-  const child = start();
+  const child = start(options.priority);
   if (child.pid !== undefined) options.onStart?.(child.pid);
   let killTimer: NodeJS.Timeout | null = null;
   const onAbort = (): void => {
@@ -94,9 +97,11 @@ async function converse(
   }
 }
 
-function start(): ChildProcess {
+function start(priority: InstallPriority): ChildProcess {
+  const command = [process.execPath, ...NODE_FLAGS, fileURLToPath(entryBeside('child'))];
+  const [program = process.execPath, ...rest] = withPriority(command, priority, existsSync);
   // Nothing of the agent's environment reaches the child (H11).
-  return spawn(process.execPath, [...NODE_FLAGS, fileURLToPath(entryBeside('child'))], {
+  return spawn(program, rest, {
     stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
     serialization: 'advanced',
     env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', LC_ALL: 'C', UV_THREADPOOL_SIZE: '2' },

@@ -10,9 +10,11 @@ import {
   closeSync,
 } from 'node:fs';
 import { CHUNK_MAX_BYTES, isChunk } from '#/bundle/open-chunk.ts';
+import { DICTIONARY_MAX_BYTES, dictionaryBuffer, inflate } from '#/bundle/patch.ts';
 import { Problem } from '#/protocol/errors.ts';
 import { createChunkOpener } from './chunk-opener.ts';
 import type { Job, JobResult, WorkerSetup } from './jobs.ts';
+import type { PatchColumns } from './patch-plan.ts';
 import { createReadBack, type ReadBack } from './read-back.ts';
 import {
   attempt,
@@ -34,6 +36,7 @@ export class ChunkWorker {
   readonly #scratch = new Uint8Array(CHUNK_MAX_BYTES);
   readonly #opener = createChunkOpener();
   #zeros: Uint8Array | null = null;
+  #dictionary: ReturnType<typeof dictionaryBuffer> | null = null;
   #readBack: ReadBack | null = null;
 
   constructor(setup: WorkerSetup) {
@@ -47,6 +50,12 @@ export class ChunkWorker {
       case 'store':
         return failed(
           job.chunks.filter((chunk, i) => !this.#store(chunk, job.slab, job.starts[i] ?? 0)),
+        );
+      case 'patch':
+        return failed(
+          job.segments.flatMap((segment, i) =>
+            this.#applySegment(segment, job.slab, job.starts[i] ?? 0),
+          ),
         );
       case 'recheck':
         return failed(job.chunks.filter((chunk) => !this.#isInPlace(chunk)));
@@ -97,6 +106,47 @@ export class ChunkWorker {
     if (content === null) return false;
     this.#write(chunk, content);
     return true;
+  }
+
+  /** Chunks of the segment that did not come out: a bad patch, or a seed that is not what its index says (F83). */
+  #applySegment(segment: number, slab: number, start: number): number[] {
+    const { slabs, slabBytes, patch } = this.#setup;
+    if (patch === null) return [];
+    const { chunkStarts, rawBytes, storedBytes } = patch;
+    const from = slab * slabBytes + start;
+    const stored = slabs.subarray(from, from + (storedBytes[segment] ?? 0));
+    const chunks = patch.chunks.subarray(chunkStarts[segment], chunkStarts[segment + 1]);
+    const dictionary = this.#dictionaryOf(segment, patch);
+    const content =
+      dictionary === undefined ? null : inflate(stored, rawBytes[segment] ?? 0, dictionary);
+    if (content === null) return [...chunks];
+    const bad: number[] = [];
+    let at = 0;
+    for (const chunk of chunks) {
+      const entry = this.#entry(chunk);
+      const own = content.subarray(at, at + entry.rawSize);
+      at += entry.rawSize;
+      if (isChunk(own, entry)) this.#write(chunk, own);
+      else bad.push(chunk);
+    }
+    return bad;
+  }
+
+  /** Old content, unverified: what comes out of it is. Null: none is needed. Undefined: the seed does not have it. */
+  #dictionaryOf(segment: number, patch: PatchColumns): Uint8Array | null | undefined {
+    const sizeBytes = patch.dictionaryBytes[segment] ?? 0;
+    if (sizeBytes === 0) return null;
+    if (this.#seeds === null) return undefined;
+    this.#dictionary ??= dictionaryBuffer(DICTIONARY_MAX_BYTES);
+    const { whole, content } = this.#dictionary;
+    const { starts, file, fileOffset, chunkOffset, sizeBytes: sizes } = patch.dictionary;
+    for (let i = starts[segment] ?? 0; i < (starts[segment + 1] ?? 0); i += 1) {
+      const from = chunkOffset[i] ?? 0;
+      const into = content.subarray(from, from + (sizes[i] ?? 0));
+      const count = this.#seeds.read(file[i] ?? 0, into, fileOffset[i] ?? 0);
+      if (count !== into.byteLength) return undefined;
+    }
+    return whole.subarray(0, sizeBytes + 1);
   }
 
   #write(chunk: number, content: Uint8Array): void {

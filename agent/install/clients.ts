@@ -2,6 +2,7 @@
 import { type ChildClient, createChildClient } from './child-client.ts';
 import { runDownload } from './download.ts';
 import { runReadBack } from './read-back-task.ts';
+import type { InstallSettings } from './settings.ts';
 import type { RequestHeaders } from './source.ts';
 import { processWorld } from './world.ts';
 
@@ -10,13 +11,20 @@ export interface ClientOptions {
   readonly requestHeaders: RequestHeaders | null;
   /** `child`: the heavy part in its own process, as shipped. `here`: in this process, for tests. */
   readonly run: 'child' | 'here';
+  readonly settings: Pick<InstallSettings, 'priority'>;
   /** Hears the pid of each child. */
   readonly onChild?: (pid: number) => void;
 }
 
-export function createClient({ requestHeaders, run, onChild }: ClientOptions): ChildClient {
+export function createClient({
+  requestHeaders,
+  run,
+  onChild,
+  settings: { priority },
+}: ClientOptions): ChildClient {
   if (run === 'child') {
     return createChildClient({
+      priority,
       requestHeaders,
       ...(onChild === undefined ? {} : { onStart: onChild }),
     });

@@ -126,7 +126,8 @@ async function readAt(
   return whole;
 }
 
-async function readAll(
+/** A range of a source as one buffer. */
+export async function readAll(
   source: Source,
   offset: number,
   sizeBytes: number,

@@ -3,21 +3,25 @@
  * digest was checked. What an earlier run left in place is checked and kept: the bytes on the disk are the only progress
  * record, so none can be wrong (docs/decisions/0012-resume-from-content.md).
  */
-import { closeSync, constants, fdatasync, fstatSync, openSync } from 'node:fs';
-import { promisify } from 'node:util';
+import { closeSync, constants, fstatSync, openSync } from 'node:fs';
 import { numberText } from '#/agent/adapters/block-devices.ts';
 import { makeDirectory, replaceFile } from '#/agent/adapters/durable.ts';
-import { fileProblem, nodeFiles } from '#/agent/adapters/file-port.ts';
+import { nodeFiles } from '#/agent/adapters/file-port.ts';
 import { type ChunkIndex, parseIndex } from '#/bundle/chunk-index.ts';
 import type { Manifest } from '#/bundle/manifest.ts';
+import type { PatchSegment } from '#/bundle/patch.ts';
 import { isProblem, Problem } from '#/protocol/errors.ts';
 import { createBandwidth } from './bandwidth.ts';
 import { manifestOf, openBundle, type OpenedBundle } from './container-reader.ts';
 import { zeroOut } from './device-zeros.ts';
 import { fetchChunks } from './fetcher.ts';
+import { Flusher } from './flusher.ts';
 import type { WorkerSetup } from './jobs.ts';
 import { Meter } from './meter.ts';
-import { planSeed, type SeedPlan } from './seed-plan.ts';
+import { fetchPatch, findPatch, segmentsOf } from './patch-fetch.ts';
+import { planPatch, usefulSegments } from './patch-plan.ts';
+import type { OpenedPatch } from './patch-reader.ts';
+import { type OpenSeed, planSeed, type SeedPlan } from './seed-plan.ts';
 import { SLAB_BYTES, slabCount, Slabs } from './slabs.ts';
 import { SourceSet } from './source-set.ts';
 import { finishStaging, prepareStaging, syncDirectories, syncFileSystem } from './staging.ts';
@@ -31,8 +35,6 @@ import { planWrites, type WritePlan } from './write-plan.ts';
 const CHUNKS_PER_JOB = 64;
 const FILES_PER_JOB = 256;
 const ZERO_BYTES_PER_JOB = 32 * 1024 * 1024;
-/** Dirty data of an image is bounded by a flush each so many bytes (durability recipe 4). */
-const FLUSH_BYTES = 64 * 1024 * 1024;
 const THERE = 2;
 
 /** Runs one download task. Aborting rejects with the reason of the signal; what was written stays for the next run. */
@@ -49,23 +51,51 @@ export async function runDownload(
     task.settings,
     world.unit,
   );
+  const seed = openSeed(task.seed);
+  let headBytes = 0;
+  let onHead = (bytes: number): void => void (headBytes += bytes);
+  const bundle = once(async () => {
+    const opened = await openFromAny(sources, manifest, task, world, signal);
+    onHead(opened.fetchedBytes);
+    return opened;
+  });
+  const found = await findPatch(task, manifest, seed, world, signal);
   try {
-    const bundle = await openFromAny(sources, manifest, task, world, signal);
-    await keepMeta(task, bundle);
-    const plan = planWrites(manifest, bundle.index, task.targets);
-    const meter = new Meter(bundle.index.rawSizes, world.nowMs, onProgress);
-    meter.fetched(bundle.fetchedBytes);
-    const run = new DownloadRun(task, bundle, plan, meter, sources, world);
+    onHead(found.patch?.fetchedBytes ?? 0);
+    const ofPatch = found.patch?.index ?? null;
+    const index = ofPatch?.parsed ?? (await bundle()).index;
+    await keepMeta(task, ofPatch?.raw ?? (await bundle()).rawIndex);
+    const plan = planWrites(manifest, index, task.targets);
+    const meter = new Meter(index.rawSizes, world.nowMs, onProgress);
+    meter.fetched(headBytes);
+    onHead = (bytes) => meter.fetched(bytes);
+    const run = new DownloadRun(
+      { task, index, bundle, seed, patch: found.patch, plan },
+      meter,
+      sources,
+      world,
+    );
     await run.all(signal);
+    const totals = meter.totals();
     return {
-      ...meter.totals(),
+      ...totals,
       durationMs: world.nowMs() - startedMs,
       failedSources: sources.failures(),
       rottenSeedChunks: run.rottenSeedChunks,
+      way: run.patchedChunks > 0 ? 'patch' : totals.reusedBytes > 0 ? 'chunks' : 'whole',
+      whyNoPatch: found.why ?? run.whyNoPatch,
+      unpatchedChunks: run.unpatchedChunks,
+      savedBytes: Math.max(0, manifest.dataBytes - totals.fetchedBytes),
     };
   } finally {
+    await found.patch?.source.close();
     await sources.close();
   }
+}
+
+function once<T>(make: () => Promise<T>): () => Promise<T> {
+  let made: Promise<T> | null = null;
+  return () => (made ??= make());
 }
 
 async function openFromAny(
@@ -94,18 +124,36 @@ async function openFromAny(
 }
 
 /** Manifest and index beside the slot, before its content: a later delta and the read-back start from them. */
-async function keepMeta(task: DownloadTask, bundle: OpenedBundle): Promise<void> {
+async function keepMeta(task: DownloadTask, rawIndex: Uint8Array): Promise<void> {
   if (task.meta === null) return;
   const files = nodeFiles();
   await makeDirectory(files, task.meta);
   await replaceFile(files, `${task.meta}/manifest.json`, task.manifestBytes);
-  await replaceFile(files, `${task.meta}/chunks.index`, bundle.rawIndex);
+  await replaceFile(files, `${task.meta}/chunks.index`, rawIndex);
+}
+
+interface DownloadPlan {
+  readonly task: DownloadTask;
+  readonly index: ChunkIndex;
+  /** Opened when the first chunk is needed. */
+  readonly bundle: () => Promise<OpenedBundle>;
+  readonly seed: OpenSeed | null;
+  readonly patch: OpenedPatch | null;
+  readonly plan: WritePlan;
 }
 
 class DownloadRun {
   rottenSeedChunks = 0;
+  /** Chunks that came out of a patch, and those that did not although it said so. */
+  patchedChunks = 0;
+  unpatchedChunks = 0;
+  whyNoPatch: string | null = null;
+  readonly #index: ChunkIndex;
+  readonly #bundle: () => Promise<OpenedBundle>;
+  readonly #seed: OpenSeed | null;
+  readonly #patch: OpenedPatch | null;
+  readonly #segments: readonly PatchSegment[];
   readonly #task: DownloadTask;
-  readonly #bundle: OpenedBundle;
   readonly #plan: WritePlan;
   readonly #meter: Meter;
   readonly #sources: SourceSet;
@@ -115,23 +163,24 @@ class DownloadRun {
   /** Chunks that are verified and in place. */
   readonly #done: Uint8Array;
 
-  constructor(
-    task: DownloadTask,
-    bundle: OpenedBundle,
-    plan: WritePlan,
-    meter: Meter,
-    sources: SourceSet,
-    world: TaskWorld,
-  ) {
+  constructor(planned: DownloadPlan, meter: Meter, sources: SourceSet, world: TaskWorld) {
+    const { task, index, plan, patch } = planned;
     this.#task = task;
-    this.#bundle = bundle;
+    this.#index = index;
+    this.#bundle = planned.bundle;
+    this.#seed = planned.seed;
+    this.#patch = patch;
+    const { segments, why } =
+      patch === null ? { segments: [], why: null } : segmentsOf(patch, index);
+    this.#segments = segments;
+    this.whyNoPatch = why;
     this.#plan = plan;
     this.#meter = meter;
     this.#sources = sources;
     this.#world = world;
     this.#created = new Int32Array(new SharedArrayBuffer(Math.max(4, plan.files.length * 4)));
     this.#slabs = new Slabs(slabCount(task.settings.connections, task.settings.workers));
-    this.#done = new Uint8Array(bundle.index.chunkCount);
+    this.#done = new Uint8Array(index.chunkCount);
   }
 
   async all(signal: AbortSignal): Promise<void> {
@@ -141,7 +190,7 @@ class DownloadRun {
         ? task.resumesDevice
         : prepareStaging(task.staging, this.#plan, this.#created);
     const descriptors = this.#openImages();
-    const seed = task.seed === null ? null : seedPlanOf(task.seed, this.#bundle.index);
+    const seed = this.#seed === null ? null : planSeed(this.#index, this.#seed);
     const pool = createWorkerPool(
       this.#setup(descriptors, seed),
       task.settings.workers,
@@ -163,7 +212,7 @@ class DownloadRun {
   }
 
   #setup(descriptors: readonly number[], seed: SeedPlan | null): WorkerSetup {
-    const { index } = this.#bundle;
+    const index = this.#index;
     return {
       files: this.#plan.files,
       descriptors,
@@ -173,6 +222,10 @@ class DownloadRun {
       storedSizes: index.storedSizes,
       created: this.#created,
       seed,
+      patch:
+        this.#seed === null || this.#segments.length === 0
+          ? null
+          : planPatch(this.#segments, this.#seed.index),
       images: [],
       slabs: this.#slabs.memory,
       slabBytes: SLAB_BYTES,
@@ -197,7 +250,7 @@ class DownloadRun {
   }
 
   async #recheck(pool: WorkerPool, signal: AbortSignal): Promise<void> {
-    const all = Array.from({ length: this.#bundle.index.chunkCount }, (_, i) => i);
+    const all = Array.from({ length: this.#index.chunkCount }, (_, i) => i);
     await inJobs(all, CHUNKS_PER_JOB, signal, async (chunks) => {
       const { failed } = await pool.run({ do: 'recheck', chunks });
       this.#meter.resumed(this.#markDone(chunks, failed));
@@ -234,15 +287,47 @@ class DownloadRun {
     const heldSet = new Set(held);
     const onStored = (chunks: readonly number[]): void => {
       this.#meter.stored(this.#markDone(chunks, []));
-      flush.wrote(bytesOf(this.#bundle.index, chunks));
+      flush.wrote(bytesOf(this.#index, chunks));
     };
     const toFetch = missing.filter((chunk) => !heldSet.has(chunk));
     await Promise.all([
       this.#reuse(pool, held, flush, signal),
-      this.#fetch(pool, toFetch, onStored, signal),
+      this.#patch === null
+        ? this.#fetch(pool, toFetch, onStored, signal)
+        : this.#applyPatch(pool, this.#patch, flush, signal),
     ]);
-    // What the seed promised but did not have (F83).
+    // What the seed or the patch promised but did not have (F83).
     await this.#fetch(pool, this.#missing(), onStored, signal);
+  }
+
+  async #applyPatch(
+    pool: WorkerPool,
+    patch: OpenedPatch,
+    flush: Flusher,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const useful = usefulSegments(this.#segments, this.#index, (chunk) => this.#done[chunk] === 0);
+    const ended = await fetchPatch(
+      {
+        task: this.#task,
+        patch,
+        segments: this.#segments,
+        useful,
+        pool,
+        slabs: this.#slabs,
+        world: this.#world,
+        onFetched: (bytes) => this.#meter.fetched(bytes),
+        onApplied: (chunks, failed) => {
+          const good = this.#markDone(chunks, failed);
+          this.patchedChunks += good.length;
+          this.unpatchedChunks += failed.length;
+          this.#meter.stored(good);
+          flush.wrote(bytesOf(this.#index, good));
+        },
+      },
+      signal,
+    );
+    this.whyNoPatch ??= ended ?? (useful.length === 0 ? 'dearer' : null);
   }
 
   async #reuse(
@@ -256,7 +341,7 @@ class DownloadRun {
       this.rottenSeedChunks += failed.length;
       const good = this.#markDone(chunks, failed);
       this.#meter.reused(good);
-      flush.wrote(bytesOf(this.#bundle.index, good));
+      flush.wrote(bytesOf(this.#index, good));
       await flush.room();
     });
   }
@@ -267,14 +352,18 @@ class DownloadRun {
     onStored: (chunks: readonly number[]) => void,
     signal: AbortSignal,
   ): Promise<void> {
+    if (numbers.length === 0) return;
     const { settings } = this.#task;
     const { nowMs, sleep } = this.#world;
+    const { dataOffset } = await this.#bundle();
     await fetchChunks(
       {
-        index: this.#bundle.index,
-        dataOffset: this.#bundle.dataOffset,
+        index: this.#index,
+        dataOffset,
         sources: this.#sources,
         pool,
+        store: async (slab, chunks, starts) =>
+          (await pool.run({ do: 'store', slab, chunks, starts })).failed,
         slabs: this.#slabs,
         bandwidth: createBandwidth(settings, nowMs, sleep),
         connections: settings.connections,
@@ -322,40 +411,6 @@ class DownloadRun {
   }
 }
 
-/** Flushes images while they are written. An error is final: the descriptor is spent. */
-class Flusher {
-  readonly #descriptors: readonly number[];
-  #sinceBytes = 0;
-  #running: Promise<void> = Promise.resolve();
-  #isRunning = false;
-
-  constructor(descriptors: readonly number[]) {
-    this.#descriptors = descriptors;
-  }
-
-  wrote(bytes: number): void {
-    this.#sinceBytes += bytes;
-    if (this.#sinceBytes < FLUSH_BYTES || this.#isRunning || this.#descriptors.length === 0) return;
-    this.#sinceBytes = 0;
-    this.#isRunning = true;
-    this.#running = flushAll(this.#descriptors).then(() => {
-      this.#isRunning = false;
-    });
-    // Waited for in `done`; until then it must not count as unhandled.
-    this.#running.catch(() => undefined);
-  }
-
-  /** Waits, when a whole bound is dirty again, for the flush of the one before: local work outruns any disk. */
-  async room(): Promise<void> {
-    // A flush that failed is told by `done`, and none is tried after it.
-    if (this.#sinceBytes >= FLUSH_BYTES) await this.#running.catch(() => undefined);
-  }
-
-  async done(): Promise<void> {
-    await this.#running;
-  }
-}
-
 /** F37: what is open is the block device that was chosen, also if its name has come to mean another. */
 function requireDevice(descriptor: number, path: string, wanted: string | undefined): void {
   const found = fstatSync(descriptor, { bigint: true });
@@ -366,23 +421,13 @@ function requireDevice(descriptor: number, path: string, wanted: string | undefi
   throw new Problem('E_DISK', `${path} is ${what}, not ${wanted ?? 'a block device'}`, { path });
 }
 
-async function flushAll(descriptors: readonly number[]): Promise<void> {
-  for (const descriptor of descriptors) {
-    try {
-      await promisify(fdatasync)(descriptor);
-    } catch (error) {
-      const errno = error instanceof Error && 'code' in error ? String(error.code) : 'EIO';
-      throw fileProblem('fdatasync', 'the image', errno, error);
-    }
-  }
-}
-
 /** Null when the kept index is of a format that this agent does not read: then everything is fetched. */
-function seedPlanOf(seed: KeptVersion, index: ChunkIndex): SeedPlan | null {
+function openSeed(seed: KeptVersion | null): OpenSeed | null {
+  if (seed === null) return null;
+  const { artifactId, rawIndex, targets } = seed;
   try {
-    const manifest = manifestOf(seed.artifactId, seed.manifestBytes);
-    const seedIndex = parseIndex(seed.rawIndex, manifest);
-    return planSeed(index, { manifest, index: seedIndex, targets: seed.targets });
+    const manifest = manifestOf(artifactId, seed.manifestBytes);
+    return { artifactId, manifest, rawIndex, index: parseIndex(rawIndex, manifest), targets };
   } catch (error) {
     if (isProblem(error)) return null;
     throw error;

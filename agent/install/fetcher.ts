@@ -15,11 +15,20 @@ import type { WorkerPool } from './worker-pool.ts';
 const DAMAGES_PER_SOURCE = 3;
 const EVERYTHING = { gapBytes: Number.MAX_SAFE_INTEGER, rangeBytes: Number.MAX_SAFE_INTEGER };
 
+/** What is fetched, by number: chunks of a bundle or segments of a patch. */
+export type StoredParts = Pick<ChunkIndex, 'offsets' | 'storedSizes'>;
+
 export interface FetchContext {
-  readonly index: ChunkIndex;
+  readonly index: StoredParts;
   readonly dataOffset: number;
   readonly sources: SourceSet;
-  readonly pool: WorkerPool;
+  readonly pool: Pick<WorkerPool, 'isIdle'>;
+  /** Verifies and writes what lies in a slab, each part at its start; gives the numbers that came damaged. */
+  readonly store: (
+    slab: number,
+    parts: readonly number[],
+    starts: readonly number[],
+  ) => Promise<readonly number[]>;
   readonly slabs: Slabs;
   readonly bandwidth: Bandwidth;
   readonly connections: number;
@@ -130,16 +139,15 @@ class Fetcher {
   }
 
   #dispatch(slab: Slab | null, source: Source): void {
-    const { slabs, pool } = this.#context;
+    const { slabs, store } = this.#context;
     if (slab === null) return;
     if (slab.chunks.length === 0) {
       slabs.release(slab);
       return;
     }
     const { number, chunks, starts } = slab;
-    const storing = pool
-      .run({ do: 'store', slab: number, chunks, starts })
-      .then(({ failed }) => this.#stored(source, chunks, failed))
+    const storing = store(number, chunks, starts)
+      .then((failed) => this.#stored(source, chunks, failed))
       .catch((error: unknown) => this.#failure.abort(error))
       .finally(() => {
         slabs.release(slab);
@@ -173,7 +181,7 @@ class Fetcher {
 /** Cuts the bytes of a range into chunks and lays whole chunks into slabs; bytes between them are dropped. */
 class RangeFiller {
   readonly #range: FetchRange;
-  readonly #index: ChunkIndex;
+  readonly #index: StoredParts;
   #slab: Slab | null = null;
   #position = 0;
   #next = 0;

@@ -69,6 +69,10 @@ class DirectoryInstaller implements Installer {
         durationMs: 0,
         failedSources: [],
         rottenSeedChunks: 0,
+        way: 'chunks',
+        whyNoPatch: null,
+        unpatchedChunks: 0,
+        savedBytes: offer.manifest.dataBytes,
       };
     }
     const result = await this.#write(offer, slot, onProgress, signal);

@@ -1,5 +1,6 @@
 /** What the worker threads are given to do, and what they answer. Plain data. */
 import { isProblem, type ErrorCode, type JsonObject, Problem } from '#/protocol/errors.ts';
+import type { PatchColumns } from './patch-plan.ts';
 import type { PieceColumns, PlannedFile } from './write-plan.ts';
 
 /** What every worker holds from its start. Typed arrays lie in shared memory. */
@@ -14,6 +15,8 @@ export interface WorkerSetup {
   /** One value per file: 0 not there, 1 being created, 2 there. */
   readonly created: Int32Array;
   readonly seed: { readonly files: readonly string[]; readonly pieces: PieceColumns } | null;
+  /** The segments of a patch from the seed's version. */
+  readonly patch: PatchColumns | null;
   /** For the read-back: what lies where in each image. */
   readonly images: readonly ImagePieces[];
   /** `slabCount` buffers of `slabBytes` each, filled by the fetcher. */
@@ -38,6 +41,14 @@ export type Job =
       readonly slab: number;
       readonly chunks: readonly number[];
       /** Start of each chunk in the slab. */
+      readonly starts: readonly number[];
+    }
+  /** Segments of a patch in a slab: decode, verify each chunk, write. Answers the numbers of the chunks that did not come out. */
+  | {
+      readonly do: 'patch';
+      readonly slab: number;
+      readonly segments: readonly number[];
+      /** Start of each segment in the slab. */
       readonly starts: readonly number[];
     }
   /** Chunks that may be in place already: answers the numbers of those that are not. */

@@ -51,6 +51,7 @@ export async function runReadBack(
       storedSizes: new Uint32Array(0),
       created: new Int32Array(new SharedArrayBuffer(4)),
       seed: null,
+      patch: null,
       images,
       slabs: new Uint8Array(0),
       slabBytes: 0,

@@ -15,6 +15,11 @@ export interface Seed {
   readonly index: ChunkIndex;
   readonly targets: readonly PayloadTarget[];
 }
+/** A seed with what a patch starts from. */
+export interface OpenSeed extends Seed {
+  readonly artifactId: string;
+  readonly rawIndex: Uint8Array;
+}
 
 /** Where the chunks of `wanted` lie in the seed; each chunk at one place. */
 export function planSeed(wanted: ChunkIndex, seed: Seed): SeedPlan {

@@ -1,4 +1,5 @@
 /** Settings of a download, with the defaults that the agent's configuration starts from. Plain data: it travels to the child. */
+import type { InstallPriority } from './priority.ts';
 
 export interface InstallSettings {
   /** Bytes per second over all connections; null: no cap. */
@@ -26,6 +27,9 @@ export interface InstallSettings {
   readonly caPem: string | null;
   /** Directory slots: `syncfs` instead of one fsync per file from this many files on. */
   readonly syncfsFromFiles: number;
+  /** Patches from the live version are used where a source has them. */
+  readonly patches: boolean;
+  readonly priority: InstallPriority;
 }
 
 export const defaultInstallSettings: InstallSettings = {
@@ -43,4 +47,6 @@ export const defaultInstallSettings: InstallSettings = {
   retryAfterMaxMs: 60_000,
   caPem: null,
   syncfsFromFiles: 64,
+  patches: true,
+  priority: { cpu: 'low', io: 'low' },
 };

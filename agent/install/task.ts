@@ -34,6 +34,14 @@ export interface DownloadOutcome {
   readonly durationMs: number;
   readonly failedSources: readonly SourceFailure[];
   readonly rottenSeedChunks: number;
+  /** How the content came: over a patch (and chunks where it failed), by the chunks that were missing, or all of it. */
+  readonly way: 'patch' | 'chunks' | 'whole';
+  /** Null when a patch gave all it promised. `off`, `no-seed`, `none` (no source has one), `dearer`, or the code of what was wrong. */
+  readonly whyNoPatch: string | null;
+  /** Chunks that a patch promised and did not give. */
+  readonly unpatchedChunks: number;
+  /** What was not fetched of the bundle's data. */
+  readonly savedBytes: number;
 }
 
 export interface ReadBackTask {

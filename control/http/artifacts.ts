@@ -1,4 +1,4 @@
-/** Bundle files: served with Range, If-Range and a strong ETag, straight from disk. */
+/** Bundle files and the patches beside them: served with Range, If-Range and a strong ETag, straight from disk. */
 import { createReadStream } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -27,7 +27,7 @@ export function parseRange(header: string, sizeBytes: number): Range | null {
   return { start, end };
 }
 
-/** The file `<artifactId>.bundle`, whole or a range of it. Its name is its content, so it never changes. */
+/** A bundle or a patch, whole or a range of it. The name of a bundle is its content, so it never changes. */
 export async function sendArtifact(
   dataDir: string,
   file: string,
@@ -37,11 +37,15 @@ export async function sendArtifact(
   const info = await stat(path).catch((cause: unknown) => {
     throw new Problem('E_NOT_FOUND', `control does not hold ${file}`, {}, { cause });
   });
-  const etag = `"${file.slice(0, 64)}"`;
+  // A patch may be replaced by a better one for the same pair.
+  const isPatch = file.endsWith('.patch');
+  const etag = isPatch
+    ? `"${info.size.toString(36)}-${info.mtimeMs.toString(36)}"`
+    : `"${file.slice(0, 64)}"`;
   const common = {
     'content-type': 'application/octet-stream',
     'accept-ranges': 'bytes',
-    'cache-control': 'public, max-age=31536000, immutable',
+    'cache-control': isPatch ? 'public, max-age=3600' : 'public, max-age=31536000, immutable',
     etag,
   };
   if (request.headers.get('if-none-match') === etag)

@@ -36,6 +36,7 @@ export interface Services {
   readonly publicUrl: string | null;
   readonly version: string;
   readonly verifyBundle: VerifyBundle;
+  readonly verifyPatch: VerifyPatch;
   /** A number in [0, 1). */
   readonly unit: () => number;
   /** Aborts what is open when control stops. */
@@ -51,6 +52,16 @@ export type VerifyBundle = (path: string) => Promise<{
   /** Statements in it; that they speak of it is checked, not who made them. */
   readonly attestations: readonly import('#/protocol/documents.ts').Envelope[];
 }>;
+
+/** Checks a whole patch file against both bundles; its own header says which they are. */
+export interface VerifyPatch {
+  readonly header: (path: string) => Promise<{ readonly from: string; readonly to: string }>;
+  readonly verify: (
+    path: string,
+    fromBundle: string,
+    toBundle: string,
+  ) => Promise<{ readonly fileBytes: number }>;
+}
 
 export interface Input<N extends RouteName> {
   readonly services: Services;

@@ -7,7 +7,9 @@ import { pipeline } from 'node:stream/promises';
 import { attestRelease } from '#/control/engine/gates.ts';
 import { admitRelease, revokeRelease } from '#/control/engine/releases.ts';
 import { releaseView } from '#/control/engine/views.ts';
+import { patchPathOf } from '#/bundle/patch.ts';
 import { Problem } from '#/protocol/errors.ts';
+import type { ArtifactId } from '#/protocol/ids.ts';
 import { artifactsDir } from './artifacts.ts';
 import type { Handlers, Services } from './handler.ts';
 
@@ -16,6 +18,7 @@ type ReleaseRoute =
   | 'releaseShow'
   | 'releaseImport'
   | 'releaseReference'
+  | 'releasePatch'
   | 'releaseAttest'
   | 'releaseRevoke';
 
@@ -103,6 +106,29 @@ export const releaseHandlers: Handlers<ReleaseRoute> = {
       };
       const release = await admitRelease(services.desk, admission, actor);
       return { ok: releaseView(services.desk.engine.fleet, release) };
+    } finally {
+      await rm(path, { force: true });
+    }
+  },
+  async releasePatch({ services, params, body }) {
+    const to = params.artifact;
+    const bundleOf = (artifact: string): string =>
+      join(artifactsDir(services.dataDir), `${artifact}.bundle`);
+    const path = await receive(services, body);
+    try {
+      const { from } = await services.verifyPatch.header(path);
+      const { releases } = services.desk.engine.fleet;
+      for (const artifact of [from, to]) {
+        if ((releases.get(artifact as ArtifactId)?.bundleBytes ?? null) !== null) continue;
+        throw new Problem(
+          'E_NOT_FOUND',
+          `control does not hold the bundle of ${artifact}: it cannot check the patch`,
+        );
+      }
+      const { fileBytes } = await services.verifyPatch.verify(path, bundleOf(from), bundleOf(to));
+      await rename(path, patchPathOf(bundleOf(to), from));
+      await syncDirectory(artifactsDir(services.dataDir));
+      return { ok: { from: from as ArtifactId, to, patchBytes: fileBytes } };
     } finally {
       await rm(path, { force: true });
     }

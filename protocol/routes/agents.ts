@@ -121,8 +121,11 @@ export const agentRoutes = {
     path: '/artifacts/:file',
     plane: 'agent',
     permission: 'none',
-    summary: 'A bundle, `<artifactId>.bundle`, with Range, If-Range and ETag.',
-    params: { file: v.pipe(v.string(), v.regex(/^[0-9a-f]{64}\.bundle$/)) },
+    summary:
+      'A bundle, `<artifactId>.bundle`, or a patch to it, `<artifactId>.from-<artifactId>.patch`, with Range, If-Range and ETag.',
+    params: {
+      file: v.pipe(v.string(), v.regex(/^[0-9a-f]{64}(?:\.bundle|\.from-[0-9a-f]{64}\.patch)$/)),
+    },
     ok: 'bytes',
     errors: ['E_NOT_FOUND', 'E_RANGE'],
   },

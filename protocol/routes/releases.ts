@@ -1,7 +1,7 @@
 /** Releases, artifacts and rollouts. */
 import * as v from 'valibot';
 import { artifactId, groupName, rolloutId } from '../ids.ts';
-import { attestRequest, referenceRequest, releaseView } from '../release.ts';
+import { attestRequest, patchView, referenceRequest, releaseView } from '../release.ts';
 import { decisionView, rolloutState, rolloutView } from '../rollout.ts';
 import { cursorQuery, limitQuery, reason } from '../scalars.ts';
 import { page, KIB, reading, oneThing, change, type Route } from './route.ts';
@@ -77,6 +77,20 @@ export const releaseRoutes = {
     maxBodyBytes: 4 * 1024 * 1024,
     ok: releaseView,
     errors: [...change, 'E_SUBJECT', 'E_BUILDER', 'E_SIGS', 'E_HASHALG'],
+  },
+  releasePatch: {
+    method: 'POST',
+    path: '/api/v1/releases/:artifact/patches',
+    plane: 'operator',
+    permission: 'release',
+    summary:
+      'Upload a patch that leads to this release from another one (the body is the file). Control holds both bundles and checks every byte of it.',
+    params: { artifact: artifactId },
+    body: 'bytes',
+    maxBodyBytes: 16 * KIB * KIB * KIB,
+    status: 201,
+    ok: patchView,
+    errors: [...oneThing, 'E_ARTIFACT', 'E_HASH', 'E_SCHEMA', 'E_SIZE', 'E_LENGTH', 'E_SPACE'],
   },
   releaseRevoke: {
     method: 'POST',

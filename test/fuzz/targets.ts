@@ -23,6 +23,17 @@ import { formatProof, parseProof } from '#/bundle/log/proof.ts';
 import { parseTilePath } from '#/bundle/log/tiles.ts';
 import { parseManifest } from '#/bundle/manifest.ts';
 import { openChunk } from '#/bundle/open-chunk.ts';
+import {
+  dictionaryBuffer,
+  encodePatchHeader,
+  encodePatchTable,
+  inflate,
+  openPatchTable,
+  packPatchTable,
+  packWithDictionary,
+  parsePatchHeader,
+  streamBytesOf,
+} from '#/bundle/patch.ts';
 import { parseStrictJson } from '#/bundle/strict-json.ts';
 import { encodeTreeList, parseTreeList } from '#/bundle/tree-list.ts';
 import { desiredPath } from '#/bundle/trust/documents.ts';
@@ -41,6 +52,7 @@ import {
 import { setFloors } from '#/control/trust/targets.ts';
 import { formatAgentState, parseAgentState } from '#/protocol/agent-plane.ts';
 import { signRequest, readSignedRequest } from '#/protocol/http-signature.ts';
+import { Problem } from '#/protocol/errors.ts';
 import { formatInvitation, parseInvitation } from '#/protocol/join-token.ts';
 import { parseSelector } from '#/protocol/selector.ts';
 import {
@@ -138,10 +150,68 @@ function bundleTargets(): readonly FuzzTarget[] {
       seeds: [encodeTreeList(entries)],
       parse: (bytes) => parseTreeList(bytes, {}),
     },
+    ...patchTargets(image),
     {
       name: 'chunk',
       seeds: [stored],
       parse: (bytes) => openChunk(bytes, { ...entry, storedSize: bytes.length }),
+    },
+  ];
+}
+
+/** A patch is unsigned: its header, its table and its segments are read before anything vouches for them. */
+function patchTargets(old: ReturnType<typeof imageIndex>): readonly FuzzTarget[] {
+  const held = parseIndex(old.raw, old.manifest);
+  const raw = Buffer.from('segment '.repeat(1000));
+  const { whole, content } = dictionaryBuffer(4096);
+  content.set(raw.subarray(0, 4096));
+  const segment = packWithDictionary(raw, whole, 3);
+  const range = { position: 4096, sizeBytes: 4096 };
+  const segments = [0, 1].map((chunk) => ({
+    chunks: [chunk],
+    rawBytes: 8000,
+    storedBytes: segment.length,
+    offset: chunk * segment.length,
+    ranges: [range],
+  }));
+  const table = encodePatchTable(segments);
+  const header = {
+    from: '1'.repeat(64),
+    to: '2'.repeat(64),
+    indexStoredBytes: 0,
+    tableBytes: table.length,
+    tableStoredBytes: packPatchTable(table).length,
+    segmentCount: segments.length,
+    dataBytes: 2 * segment.length,
+  };
+  const wanted = { rawSizes: Uint32Array.of(8000, 8000) };
+  const open = (stored: Uint8Array, tableBytes: number): unknown =>
+    openPatchTable(stored, { ...header, tableBytes }, [0, 1], wanted, streamBytesOf(held));
+  return [
+    {
+      name: 'patch-header',
+      seeds: [encodePatchHeader(header)],
+      parse: (bytes) => parsePatchHeader(bytes, 1e6),
+    },
+    // As it is stored, and raw, packed here: mutations of a frame seldom get past the decoder.
+    {
+      name: 'patch-table-stored',
+      seeds: [packPatchTable(table)],
+      parse: (b) => open(b, table.length),
+    },
+    {
+      name: 'patch-table',
+      seeds: [table],
+      parse: (bytes) => open(packPatchTable(bytes), bytes.length),
+    },
+    {
+      name: 'patch-segment',
+      seeds: [segment],
+      parse: (bytes) => {
+        const out = inflate(bytes, raw.length, whole);
+        if (out === null) throw new Problem('E_HASH', 'does not decode');
+        return out.length === raw.length;
+      },
     },
   ];
 }

@@ -2,6 +2,7 @@
  * The real control in the simulation: its engine, store and HTTP handlers over an SQLite database in memory, without a socket.
  * It dies at any SQL statement, starts again on what was committed, and can be put back to an old backup.
  */
+import { checkPatch } from '#/control/bundle-check.ts';
 import { DatabaseSync } from 'node:sqlite';
 import { pino } from 'pino';
 import type { TransportAnswer, TransportRequest } from '#/agent/adapters/transport.ts';
@@ -201,6 +202,7 @@ class Control implements SimControl {
       publicUrl: null,
       version: '0.0.0',
       verifyBundle: () => Promise.reject(new Error('bundles are admitted by reference')),
+      verifyPatch: checkPatch,
       unit: () => this.#random.unit(),
       stopping: new AbortController().signal,
     };

@@ -6,6 +6,8 @@ export interface CompressJob {
   readonly bytes: Uint8Array<ArrayBuffer>;
   readonly sizes: Uint32Array;
   readonly level: number;
+  /** Old content that the chunks are compressed against (patches); none when absent. */
+  readonly dictionary?: Uint8Array | null;
 }
 export interface CompressResult {
   /** The stored chunks one after another. */

@@ -12,7 +12,7 @@ port.on('message', (job: CompressJob) => {
 });
 
 /** Each chunk as a zstd frame, or as it is where that is not smaller. */
-function compress({ bytes, sizes, level }: CompressJob): {
+function compress({ bytes, sizes, level, dictionary }: CompressJob): {
   result: CompressResult;
   buffer: ArrayBuffer;
 } {
@@ -22,7 +22,7 @@ function compress({ bytes, sizes, level }: CompressJob): {
   let to = 0;
   for (const [i, size] of sizes.entries()) {
     const raw = bytes.subarray(from, from + size);
-    const frame = compressFrame(raw, level);
+    const frame = compressFrame(raw, level, dictionary ?? null);
     const smaller = frame.byteLength < size ? frame : raw;
     stored.set(smaller, to);
     storedSizes[i] = smaller.byteLength;

@@ -2,7 +2,10 @@
 import { type ChunkIndex, digestMap } from '#/bundle/chunk-index.ts';
 import { planFetch } from '#/bundle/fetch-plan.ts';
 import type { TreeEntry } from '#/bundle/tree-entry.ts';
+import { patchPathOf } from '#/bundle/patch.ts';
+import { readPatchHeader } from '#/control/cli/bundle/patch-verify.ts';
 import { openBundle } from '#/control/cli/bundle/read.ts';
+import { isProblem } from '#/protocol/errors.ts';
 import type { ArtifactId } from '#/protocol/ids.ts';
 
 export interface FileChange {
@@ -31,6 +34,8 @@ export interface BundleDiff {
   readonly requests: number;
   readonly chunks: { readonly total: number; readonly reused: number; readonly fetched: number };
   readonly reusedBytes: number;
+  /** What travels over the patch that lies beside the new bundle; null when there is none for this pair. */
+  readonly patch: { readonly path: string; readonly downloadBytes: number } | null;
   /** By payload name, for trees that both have. */
   readonly files: readonly { readonly payload: string; readonly changes: readonly FileChange[] }[];
 }
@@ -64,12 +69,24 @@ export async function diffBundles(fromPath: string, toPath: string): Promise<Bun
       fetched: after.chunkCount - plan.reused.length,
     },
     reusedBytes: plan.reusedBytes,
+    patch: await patchBeside(toPath, from.artifactId, to.artifactId),
     files: to.manifest.payloads.flatMap((described, i) => {
       const old = entriesOf(from.manifest.payloads, before, described.name);
       const now = after.payloads[i]?.tree?.entries;
       return old && now ? [{ payload: described.name, changes: diffTrees(old, now) }] : [];
     }),
   };
+}
+
+async function patchBeside(toPath: string, from: string, to: string): Promise<BundleDiff['patch']> {
+  const path = patchPathOf(toPath, from);
+  try {
+    const { header, fileBytes } = await readPatchHeader(path);
+    return header.from === from && header.to === to ? { path, downloadBytes: fileBytes } : null;
+  } catch (error) {
+    if (isProblem(error, 'E_NOT_FOUND')) return null;
+    throw error;
+  }
 }
 
 function entriesOf(

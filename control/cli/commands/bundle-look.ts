@@ -103,7 +103,7 @@ export function addDiff(family: DescribedCommand, context: CliContext): void {
         'switchback bundle diff web-2.3.9.bundle web-2.4.0.bundle',
         'switchback bundle diff old.bundle new.bundle --files',
       ],
-      '`{from, to, downloadBytes, metadataBytes, chunkBytes, fullBytes, requests, chunks, reusedBytes, files}`',
+      '`{from, to, downloadBytes, metadataBytes, chunkBytes, fullBytes, requests, chunks, reusedBytes, patch, files}`; patch: `{path, downloadBytes}` or null',
     )
     .action(async (from: string, to: string) => {
       const session = openSession(context, command);
@@ -125,6 +125,12 @@ export function addDiff(family: DescribedCommand, context: CliContext): void {
             [
               'reused',
               `${formatBytes(found.reusedBytes)}, ${found.chunks.reused} of ${found.chunks.total} chunks`,
+            ],
+            [
+              'by patch',
+              found.patch === null
+                ? 'none beside the bundle (switchback bundle patch)'
+                : formatBytes(found.patch.downloadBytes),
             ],
             ['files', `${changes.length} differ`],
           ],

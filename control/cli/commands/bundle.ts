@@ -11,6 +11,7 @@ import {
 } from '#/control/cli/bundle/definition.ts';
 import { addRebuild } from '#/control/cli/commands/attest.ts';
 import { addDiff, addInspect } from '#/control/cli/commands/bundle-look.ts';
+import { addPatch } from '#/control/cli/commands/bundle-patch.ts';
 import { addSign } from '#/control/cli/commands/bundle-sign.ts';
 import { addVerify } from '#/control/cli/commands/bundle-verify.ts';
 import { addCommand, addFamily, type DescribedCommand } from '#/control/cli/describe.ts';
@@ -30,6 +31,7 @@ export function addBundleCommands(program: DescribedCommand, context: CliContext
   addVerify(family, context);
   addInspect(family, context);
   addDiff(family, context);
+  addPatch(family, context);
 }
 
 interface BuildFlags {

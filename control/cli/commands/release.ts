@@ -10,7 +10,7 @@ import type { Progress } from '#/control/cli/render/progress.ts';
 import { renderFields, renderTable, type TableStyle } from '#/control/cli/render/table.ts';
 import { formatBytes, formatMoment } from '#/control/cli/render/text.ts';
 import { openSession } from '#/control/cli/session.ts';
-import type { ReleaseView } from '#/protocol/release.ts';
+import type { PatchView, ReleaseView } from '#/protocol/release.ts';
 
 export function addReleaseCommands(program: DescribedCommand, context: CliContext): void {
   const family = addFamily(program, 'release', 'Releases: signed bundles that can be pinned.');
@@ -43,13 +43,21 @@ function addImport(family: DescribedCommand, context: CliContext): void {
   );
   command
     .argument('<file>', 'the bundle')
+    .option(
+      '--patch <file...>',
+      'patches to this release from others that control holds (switchback bundle patch)',
+    )
     .explain(
-      ['switchback release import web-2.4.0.bundle'],
-      'the release, as `GET /api/v1/releases/{artifact}`',
+      [
+        'switchback release import web-2.4.0.bundle',
+        'switchback release import web-2.4.0.bundle --patch web-2.4.0.from-*.patch',
+      ],
+      'the release, as `GET /api/v1/releases/{artifact}`; with --patch also `patches: [{from, to, patchBytes}]`',
     )
     .action(async (file: string) => {
       const session = openSession(context, command);
       const { patient } = await session.connect();
+      const patchFiles = command.opts<{ patch?: readonly string[] }>().patch ?? [];
       const path = resolve(context.cwd, file);
       const sizeBytes = await fileSize(path);
       const progress = session.progress(`import ${file}`, sizeBytes);
@@ -62,7 +70,31 @@ function addImport(family: DescribedCommand, context: CliContext): void {
       } finally {
         progress.end();
       }
-      session.print(release, (found) => details(found, session.style));
+      const patches: PatchView[] = [];
+      for (const patch of patchFiles) {
+        const patchPath = resolve(context.cwd, patch);
+        const patchBytes = await fileSize(patchPath);
+        const sending = session.progress(`import ${patch}`, patchBytes);
+        try {
+          patches.push(
+            await patient.call('releasePatch', {
+              params: { artifact: release.artifactId },
+              body: counted(patchPath, sending),
+              headers: { 'content-length': String(patchBytes) },
+            }),
+          );
+        } finally {
+          sending.end();
+        }
+      }
+      session.print(patchFiles.length === 0 ? release : { ...release, patches }, () =>
+        [
+          details(release, session.style),
+          ...patches.map(
+            ({ from, patchBytes }) => `patch from ${from.slice(0, 12)}, ${formatBytes(patchBytes)}`,
+          ),
+        ].join('\n'),
+      );
       session.note(`next: switchback pin GROUP ${release.version} --reason "…"`);
     });
 }

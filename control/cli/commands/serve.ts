@@ -55,13 +55,14 @@ export function addServeCommand(program: DescribedCommand, context: CliContext):
       const publicUrl = flags.publicUrl ?? saved?.publicUrl ?? null;
       const tls = await tlsOf(flags, context);
       const { startControl } = await import('#/control/start.ts');
-      const { checkBundle } = await import('#/control/bundle-check.ts');
+      const { checkBundle, checkPatch } = await import('#/control/bundle-check.ts');
       const control = await startControl({
         dataDir,
         host,
         port,
         log: await createLog(flags.logLevel),
         verifyBundle: checkBundle,
+        verifyPatch: checkPatch,
         ...(publicUrl === null ? {} : { publicUrl }),
         ...(tls === null ? {} : { tls }),
       });

@@ -3,10 +3,13 @@ import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { createConnection } from 'node:net';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { parsePatchHeader } from '#/bundle/patch.ts';
 import type { Signer } from '#/bundle/keys.ts';
+import { buildPatch } from '#/control/cli/bundle/patch-build.ts';
 import { openDataDir } from '#/control/data-dir.ts';
 import { artifactsDir } from '#/control/http/artifacts.ts';
 import { isProblem } from '#/protocol/errors.ts';
+import type { ArtifactId } from '#/protocol/ids.ts';
 import type { ReleaseView } from '#/protocol/release.ts';
 import { build } from '#/test/support/bundle/build-sample.ts';
 import { startWorld, type World } from '#/test/support/control/world.ts';
@@ -178,5 +181,41 @@ describe('events', () => {
     const ids = [...text.matchAll(/^id: (\d+)$/gm)].map((m) => Number(m[1]));
     expect(ids).toEqual([last + 1, last + 2]);
     abort.abort();
+  });
+});
+
+describe('patches', () => {
+  it('an upload is checked against both bundles, served beside the new one, and refused when it is wrong', async () => {
+    const input = join(world.dir, '../tree');
+    const content = readFileSync(join(input, 'big'));
+    for (let at = 1000; at < content.length; at += 10_000) content.write('edit', at);
+    writeFileSync(join(input, 'big'), content);
+    const next = join(world.dir, '../y.bundle');
+    await build(input, next, { signers: [signer] });
+    const out = join(world.dir, '../y.patch');
+    await buildPatch({ from: file, to: next, out, workers: 1 });
+    const patch = readFileSync(out);
+    const { from, to } = parsePatchHeader(patch, patch.length);
+    const send = (body: Uint8Array): Promise<unknown> =>
+      world.admin
+        .call('releasePatch', { params: { artifact: to as ArtifactId }, body: stream(body) })
+        .catch((error: unknown) => error);
+    const before = readdirSync(artifactsDir(world.dir));
+    expect(await send(patch), 'its bundle was not imported').toMatchObject({ code: 'E_NOT_FOUND' });
+    await world.admin.call('releaseImport', { body: stream(readFileSync(next)) });
+    const damaged = Buffer.from(patch);
+    damaged[damaged.length - 30] = (damaged.at(-30) ?? 0) ^ 1;
+    expect(await send(damaged)).toMatchObject({ code: 'E_HASH' });
+    expect(await send(bytes)).toMatchObject({ code: 'E_SCHEMA' });
+    expect(readdirSync(artifactsDir(world.dir)).length).toBe(before.length + 1);
+    expect(await send(patch)).toEqual({ from, to, patchBytes: patch.length });
+    const answer = await fetch(`${world.control.url}/artifacts/${to}.from-${from}.patch`, {
+      headers: { range: 'bytes=0-99' },
+    });
+    expect(answer.status).toBe(206);
+    expect(Buffer.from(await answer.arrayBuffer()).equals(patch.subarray(0, 100))).toBe(true);
+    const missing = await fetch(`${world.control.url}/artifacts/${from}.from-${to}.patch`);
+    expect(missing.status).toBe(404);
+    await missing.arrayBuffer();
   });
 });

@@ -1,4 +1,5 @@
 /** Two controls on one data directory, or on one port: the second one ends with words, and without having touched anything. */
+import { checkPatch } from '#/control/bundle-check.ts';
 import { existsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
@@ -14,6 +15,7 @@ it('a second control on the data directory of a running one is refused, and swee
     dataDir: world.dir,
     port: 0,
     verifyBundle: () => Promise.reject(new Error('no bundle is given here')),
+    verifyPatch: checkPatch,
   });
   await expect(second).rejects.toMatchObject({ code: 'E_BUSY' });
   expect(existsSync(upload)).toBe(true);

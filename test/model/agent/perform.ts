@@ -217,6 +217,10 @@ function performSlot(
         durationMs: 1,
         rottenSeedChunks: 0,
         failedSources: 0,
+        way: 'whole' as const,
+        whyNoPatch: 'no-seed',
+        unpatchedChunks: 0,
+        savedBytes: 0,
       };
       return { world: setSlot(world, effect.slot, { status: 'writing', complete: true }), result };
     }

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { canonicalDocument } from '#/bundle/canonical.ts';
 import { MANIFEST_PAYLOAD_TYPE, signEnvelope } from '#/bundle/dsse.ts';
 import { hexOf, sha256, type Signer, signerOf } from '#/bundle/keys.ts';
-import { checkBundle } from '#/control/bundle-check.ts';
+import { checkBundle, checkPatch } from '#/control/bundle-check.ts';
 import { openDataDir } from '#/control/data-dir.ts';
 import { type Control, type ControlOptions, initControl, startControl } from '#/control/start.ts';
 import { formatAgentState } from '#/protocol/agent-plane.ts';
@@ -96,7 +96,15 @@ export async function startWorld(options: Partial<ControlOptions> = {}): Promise
   const dataDir = join(dir, 'data');
   const adminToken = (await initControl(dataDir)) ?? '';
   const start = (more: Partial<ControlOptions> = {}): Promise<Control> =>
-    startControl({ dataDir, port: 0, tickMs: 50, verifyBundle: checkBundle, ...options, ...more });
+    startControl({
+      dataDir,
+      port: 0,
+      tickMs: 50,
+      verifyBundle: checkBundle,
+      verifyPatch: checkPatch,
+      ...options,
+      ...more,
+    });
   const { trustKeys } = await openDataDir(dataDir);
   const releaseKey = trustKeys.find((key) => key.use === 'release');
   const world: World = {

@@ -47,10 +47,14 @@ export interface FaultServer extends AsyncDisposable {
   sentBytes(): number;
 }
 
-/** Serves `file` at any path. `fault` decides for each request; null answers it well. */
+/**
+ * Serves `file` at any path, and `patch` at paths that end in .patch; without one those are answered 404 and not counted, as
+ * hosts with a live version ask for one first. `fault` decides for each request; null answers it well.
+ */
 export async function startFaultServer(
   file: Uint8Array,
   fault: (request: FaultRequest) => Fault | null = () => null,
+  patch: Uint8Array | null = null,
 ): Promise<FaultServer> {
   const requests: FaultRequest[] = [];
   const sockets = new Set<Socket>();
@@ -65,8 +69,13 @@ export async function startFaultServer(
       for (let end = head.indexOf('\r\n\r\n'); end >= 0; end = head.indexOf('\r\n\r\n')) {
         const request = parse(head.slice(0, end), requests.length + 1);
         head = head.slice(end + 4);
+        const isPatch = request.path.endsWith('.patch');
+        if (isPatch && patch === null) {
+          socket.write('HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n');
+          continue;
+        }
         requests.push(request);
-        answer(socket, file, request, fault(request), sent);
+        answer(socket, isPatch && patch !== null ? patch : file, request, fault(request), sent);
       }
     });
   });

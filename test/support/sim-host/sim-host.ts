@@ -388,7 +388,13 @@ export function simInstaller(
   return {
     async download(offer, slot) {
       const started = { fetchedBytes: 0, reusedBytes: 0, durationMs: 0 };
-      const result = { ...started, failedSources: [], rottenSeedChunks: 0 };
+      const how = {
+        way: 'whole',
+        whyNoPatch: 'no-seed',
+        unpatchedChunks: 0,
+        savedBytes: 0,
+      } as const;
+      const result = { ...started, ...how, failedSources: [], rottenSeedChunks: 0 };
       if (await isComplete(slot)) return result;
       const content = contentOf(offer);
       await makeDirectory(files, layout.meta(slot));
