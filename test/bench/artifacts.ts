@@ -7,6 +7,9 @@ import { promisify } from 'node:util';
 import { signerOf } from '#/bundle/keys.ts';
 import type { ChunkerName } from '#/bundle/chunk-index.ts';
 import { buildBundle } from '#/control/cli/bundle/build.ts';
+import { buildPatch } from '#/control/cli/bundle/patch-build.ts';
+import { openBundle } from '#/control/cli/bundle/read.ts';
+import { patchPathOf } from '#/bundle/patch.ts';
 import { checkDefinition } from '#/control/cli/bundle/definition.ts';
 
 const run = promisify(execFile);
@@ -67,6 +70,19 @@ export async function makeBundles(data: string): Promise<void> {
     await bundle(data, version, 'image', 'acdc-32k');
     await bundle(data, version, 'image', 'fastcdc-16k');
     await bundle(data, version, 'tree', 'fastcdc-16k');
+  }
+}
+
+/** The patches from v1 to v2, where hosts look for them: beside the bundle of v2. */
+export async function makePatches(data: string): Promise<void> {
+  for (const name of ['image-acdc-32k', 'tree-fastcdc-16k']) {
+    const [from, to] = ['v1', 'v2'].map((version) => join(data, `${version}-${name}.bundle`));
+    if (from === undefined || to === undefined) continue;
+    await using old = await openBundle(from, null);
+    const out = patchPathOf(to, old.artifactId);
+    if (existsSync(out)) continue;
+    process.stderr.write(`making ${out}\n`);
+    await buildPatch({ from, to, out });
   }
 }
 

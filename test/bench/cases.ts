@@ -27,6 +27,8 @@ export interface Case {
   readonly make?: () => Promise<void>;
   readonly prepare: () => Promise<void>;
   readonly steps: readonly Step[];
+  /** The file of v1 that it starts from: damaged once, to see what happens (bad-seed.ts). */
+  readonly seed?: () => Promise<string>;
   /** Where the result is: an image or a directory, compared with v2. */
   readonly result: () => Promise<string>;
 }
@@ -62,17 +64,19 @@ class OurHost {
   readonly #root: string;
   readonly #v2: string;
   readonly #v1: string | null;
+  readonly #flags: string;
 
-  constructor(place: Place, id: string, v2: string, v1: string | null) {
+  constructor(place: Place, id: string, v2: string, v1: string | null, flags: string) {
     this.#place = place;
     this.#root = join(place.work, `host-${id}`);
     this.#v2 = v2;
     this.#v1 = v1;
+    this.#flags = flags;
   }
 
   script(step: string, bundle = this.#v2): string {
     const { driver, data, url } = this.#place;
-    return `${process.execPath} ${driver} ${step} ${this.#root} ${join(data, bundle)} ${url}/${bundle}`;
+    return `${process.execPath} ${driver} ${step} ${this.#root} ${join(data, bundle)} ${url}/${bundle} ${this.#flags}`;
   }
 
   /** The version that is live stays, everything else goes. */
@@ -95,6 +99,11 @@ class OurHost {
     }
   }
 
+  /** The image of the live version. */
+  async seed(): Promise<string> {
+    return join(this.#root, 'releases', (await this.#live()) ?? 'missing', 'root.img');
+  }
+
   async result(): Promise<string> {
     const live = await this.#live();
     const names = await readdir(join(this.#root, 'releases'));
@@ -113,8 +122,10 @@ function ours(
   group: Case['group'],
   name: string,
   bundles: { readonly v2: string; readonly v1: string | null },
+  flags = '--no-patches',
 ): Case {
-  const host = new OurHost(place, `${group}-${bundles.v2}`, bundles.v2, bundles.v1);
+  const { v1, v2 } = bundles;
+  const host = new OurHost(place, `${group}-${v2}${flags}`, v2, v1, flags);
   const isImage = bundles.v2.includes('-image-');
   return {
     group,
@@ -125,6 +136,7 @@ function ours(
       { name: `${name}: each chunk verified, synced`, script: host.script('download') },
       { name: `${name}: read back past the page cache`, script: host.script('verify') },
     ],
+    ...(isImage && v1 !== null ? { seed: () => host.seed() } : {}),
     result: async () => (isImage ? join(await host.result(), 'root.img') : await host.result()),
   };
 }
@@ -133,7 +145,7 @@ function one(
   group: Case['group'],
   name: string,
   rest: Pick<Case, 'needs' | 'prepare' | 'result'> &
-    Pick<Case, 'make' | 'isReference'> & { readonly script: string },
+    Pick<Case, 'make' | 'isReference' | 'seed'> & { readonly script: string },
 ): Case {
   const { script, ...others } = rest;
   return { group, name, ...others, steps: [{ name, script }] };
@@ -144,6 +156,7 @@ function imageCases(place: Place): Case[] {
   const out = join(work, 'peer.img');
   const dd = `dd of=${out} bs=1M conv=fsync status=none`;
   const result = (): Promise<string> => Promise.resolve(out);
+  const seed = (): Promise<string> => Promise.resolve(join(data, 'v1.img'));
   const prepare = (): Promise<void> => rm(out, { force: true });
   const full = `curl -sf ${url}/v2.img.zst`;
   // SWUpdate writes to what is there: a slot of the right size.
@@ -181,6 +194,7 @@ function imageCases(place: Place): Case[] {
       result,
       script: `${swupdate} "-u ${url}/swu/full.swu" >/dev/null 2>&1; sync ${out}`,
     }),
+    ours(place, 'delta', 'switchback, patch', acdc, ''),
     ours(place, 'delta', 'switchback, chunks fastcdc-16k', fastcdc),
     ours(place, 'delta', 'switchback, chunks acdc-32k', acdc),
     one('delta', 'casync, chunks of 32 KiB on average', {
@@ -188,6 +202,7 @@ function imageCases(place: Place): Case[] {
       needs: ['casync'],
       make: () => makeCasync(data),
       prepare,
+      seed,
       result,
       script: `casync extract --seed-output=no --seed=${data}/v1.img --store=${url}/casync/blob.castr ${url}/casync/v2.caibx ${out} >/dev/null; sync ${out}`,
     }),
@@ -195,6 +210,7 @@ function imageCases(place: Place): Case[] {
       needs: ['swupdate', 'cpio', 'rdiff', 'openssl'],
       make: makeSwu,
       prepare: slot,
+      seed,
       result,
       script: `${swupdate} "-u ${url}/swu/rdiff.swu" >/dev/null 2>&1; sync ${out}`,
     }),
@@ -202,6 +218,7 @@ function imageCases(place: Place): Case[] {
       needs: ['rdiff', 'curl', 'zstd'],
       make: () => makeRdiff(data),
       prepare,
+      seed,
       result,
       script: `curl -sf ${url}/v1-v2.rdiff.zst | zstd -qdc | rdiff patch ${data}/v1.img - - | ${dd}`,
     }),
@@ -209,6 +226,7 @@ function imageCases(place: Place): Case[] {
       needs: ['xdelta3', 'curl'],
       make: () => makeXdelta(data),
       prepare,
+      seed,
       result,
       script: `curl -sf ${url}/v1-v2.xdelta | xdelta3 -d -q -c -B 1468006400 -s ${data}/v1.img | ${dd}`,
     }),
@@ -260,9 +278,16 @@ function treeCases(place: Place): Case[] {
       result,
       script: pull,
     }),
-    ours(place, 'tree-delta', 'switchback', bundles),
+    ours(place, 'tree-delta', 'switchback, patch', bundles, ''),
+    ours(place, 'tree-delta', 'switchback, chunks', bundles),
     one('tree-delta', 'curl, zstd -d, tar x, syncfs (nothing reused)', shell),
   ];
+}
+
+/** A full install of the image at a priority: what runs beside a loaded service. */
+export function fullInstall(place: Place, priority: 'idle' | 'low' | 'normal'): Case {
+  const bundles = { v2: 'v2-image-acdc-32k.bundle', v1: null };
+  return ours(place, 'full', `switchback ${priority}`, bundles, `--priority ${priority}`);
 }
 
 export function allCases(place: Place): Case[] {

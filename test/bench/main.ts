@@ -4,6 +4,8 @@
  * `--write` puts it into docs/performance.md too. Every result is compared with what it should be.
  *
  *     npm run build && npm run bench -- [--runs 5] [--only REGEX] [--data DIRECTORY] [--write]
+ *
+ * --only takes cases by `GROUP NAME`; the parts around them are the groups `bad-seed`, `latency`, `idle` and `switch`.
  */
 import { execFile, spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
@@ -11,10 +13,13 @@ import { copyFile, mkdir, rm, writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { parseArgs, promisify } from 'node:util';
 import { build } from 'esbuild';
-import { makeBundles } from './artifacts.ts';
-import { allCases, type Case, sha256Of, treeDigestOf } from './cases.ts';
+import { badSeedRows, endDamage, placesToFlip } from './bad-seed.ts';
+import { makeBundles, makePatches } from './artifacts.ts';
+import { allCases, type Case, fullInstall, sha256Of, treeDigestOf } from './cases.ts';
 import { measure } from './measure.ts';
-import { type Sample, report, switchTimes } from './report.ts';
+import { idleRows } from './idle-rows.ts';
+import { latencyRows } from './latency.ts';
+import { chart, type Sample, report, switchTimes } from './report.ts';
 import { startWebServer, type WebServer } from './web-server.ts';
 
 const run = promisify(execFile);
@@ -27,6 +32,8 @@ const { values: options } = parseArgs({
     write: { type: 'boolean', default: false },
   },
 });
+/** How long each idle program is watched. */
+const IDLE_S = 60;
 const data = resolve(options.data);
 const work = join(data, 'work');
 
@@ -104,40 +111,80 @@ async function runCase(
   await check(one);
 }
 
+// A run that was cut off while a seed was damaged leaves a mark; the image is made anew.
+await endDamage(data);
 await run('bash', [join(import.meta.dirname, 'make-data.sh'), data], {
   maxBuffer: 64 * 1024 * 1024,
 });
 await makeBundles(data);
+await makePatches(data);
 await rm(work, { recursive: true, force: true });
 const driver = await buildDriver();
 const server = await startWebServer(data, join(work, 'nginx'));
+const place = { data, work, url: server.url, driver };
 const samples = new Map<string, Sample[]>();
 const skipped: string[] = [];
+const runs = Number(options.runs);
+const wanted = new RegExp(options.only);
+/** Is a part around the cases wanted? */
+const has = (part: string): boolean => wanted.test(part);
+const missingOf = (one: Case): readonly string[] =>
+  one.needs.filter((program) => !isThere(program));
+const isComplete = (one: Case): boolean => missingOf(one).length === 0;
+
+/** Installs beside a loaded service: the unverified pipeline, and ours at each priority. */
+function besideService(): { readonly name: string; readonly one: Case }[] {
+  const pipeline = allCases(place).filter((one) => one.group === 'full' && one.isReference);
+  return [
+    ...pipeline.map((one) => ({ name: `beside ${one.name}`, one })),
+    ...(['low', 'idle', 'normal'] as const).map((priority) => ({
+      name: `beside switchback, priority ${priority}${priority === 'low' ? ' (default)' : ''}`,
+      one: fullInstall(place, priority),
+    })),
+  ];
+}
 try {
-  const wanted = new RegExp(options.only);
-  const cases = allCases({ data, work, url: server.url, driver }).filter((one) => {
+  const all = allCases(place);
+  const cases = all.filter((one) => {
     if (!wanted.test(`${one.group} ${one.name}`)) return false;
-    const missing = one.needs.filter((program) => !isThere(program));
+    const missing = missingOf(one);
     if (missing.length > 0) skipped.push(`${one.name} (no ${missing.join(', ')})`);
     return missing.length === 0;
   });
   for (const one of cases) await one.make?.();
-  for (let i = 0; i < Number(options.runs); i += 1) {
+  for (let i = 0; i < runs; i += 1) {
     for (const one of cases) await runCase(one, server, samples);
   }
   const references = cases
     .filter(({ isReference }) => isReference)
     .map(({ group, name }) => `${group}\n${name}`);
-  const text = await report({
+  const places = has('bad-seed')
+    ? await placesToFlip(join(data, 'v1.img'), join(data, 'v2.img'))
+    : [];
+  const seeded = has('bad-seed') ? all.filter(isComplete) : [];
+  for (const one of seeded) if (one.seed !== undefined) await one.make?.();
+  const input = {
     data,
-    runs: Number(options.runs),
+    runs,
     samples,
     references,
+    badSeed: await badSeedRows(seeded, places, await expectedOf(false)),
+    latency: has('latency') ? await latencyRows(besideService(), runs, work) : [],
+    idle: has('idle')
+      ? await idleRows({ seconds: IDLE_S, sources: false }, (what) => skipped.push(what))
+      : [],
+    switches: has('switch')
+      ? await switchTimes(driver, data, join(work, 'switch'), server.url)
+      : null,
     skipped,
-    switches: await switchTimes(driver, data, join(work, 'switch'), server.url),
-  });
+  };
+  const text = await report(input);
   process.stdout.write(text);
-  if (options.write) await writeFile(join(repository, 'docs/performance.md'), text);
+  await writeFile(join(data, 'performance.svg'), chart(input));
+  if (options.write) {
+    await writeFile(join(repository, 'docs/performance.md'), text);
+    await writeFile(join(repository, 'docs/performance.svg'), chart(input));
+  }
 } finally {
   await server.close();
   await rm(work, { recursive: true, force: true });

@@ -5,6 +5,10 @@ import { availableParallelism, cpus, totalmem } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { LEVEL } from './artifacts.ts';
+import type { BadSeedRow } from './bad-seed.ts';
+import { type ChartPanel, chartOf } from './chart.ts';
+import { type IdleRow, idleTable } from './idle-rows.ts';
+import type { LatencyRow } from './latency.ts';
 
 const run = promisify(execFile);
 
@@ -23,7 +27,10 @@ export interface ReportInput {
   readonly samples: ReadonlyMap<string, readonly Sample[]>;
   readonly references: readonly string[];
   readonly skipped: readonly string[];
-  readonly switches: { readonly switchMs: number; readonly rollbackMs: number };
+  readonly switches: { readonly switchMs: number; readonly rollbackMs: number } | null;
+  readonly badSeed: readonly BadSeedRow[];
+  readonly latency: readonly LatencyRow[];
+  readonly idle: readonly IdleRow[];
 }
 
 const TITLES: Readonly<Record<string, string>> = {
@@ -42,7 +49,7 @@ export async function switchTimes(
   data: string,
   root: string,
   url: string,
-): Promise<ReportInput['switches']> {
+): Promise<NonNullable<ReportInput['switches']>> {
   await mkdir(root, { recursive: true });
   let last = '{}';
   for (const version of ['v1', 'v2']) {
@@ -58,7 +65,7 @@ export async function switchTimes(
       last = stdout;
     }
   }
-  return JSON.parse(last) as ReportInput['switches'];
+  return JSON.parse(last) as NonNullable<ReportInput['switches']>;
 }
 
 function table(input: ReportInput, group: string): string[] {
@@ -116,9 +123,74 @@ export async function report(input: ReportInput): Promise<string> {
     ...(skipped.length === 0 ? [] : [`* skipped: ${skipped.join('; ')}`]),
     '',
     ...['full', 'delta', 'tree', 'tree-delta'].flatMap((group) => table(input, group)),
+    ...badSeedTable(input.badSeed),
+    ...latencyTable(input.latency),
+    ...idleTable(input.idle),
+    ...(switches === null ? [] : switchText(switches)),
+  ].join('\n');
+}
+
+function switchText(switches: NonNullable<ReportInput['switches']>): string[] {
+  return [
     '## Switch',
     '',
     `Moving \`current\` to the new version, durably: ${switches.switchMs.toFixed(1)} ms; back again: ${switches.rollbackMs.toFixed(1)} ms (medians of 51).`,
     '',
-  ].join('\n');
+  ];
+}
+
+function badSeedTable(rows: readonly BadSeedRow[]): string[] {
+  if (rows.length === 0) return [];
+  return [
+    '## A live version that is not what it should be',
+    '',
+    '200 bytes of v1 are flipped in blocks that v2 needs unchanged; then v2 is installed. Repaired: the result is v2.',
+    '',
+    '| what | outcome | says |',
+    '|---|---|---|',
+    ...rows.map(({ name, outcome, says }) => `| ${name} | ${outcome} | ${says} |`),
+    '',
+  ];
+}
+
+function latencyTable(rows: readonly LatencyRow[]): string[] {
+  const [quiet] = rows;
+  if (quiet === undefined) return [];
+  const ms = (us: number): string => (us / 1000).toFixed(2);
+  return [
+    '## A loaded service beside an install',
+    '',
+    '200 requests per second, each a digest of 64 KiB and a line appended to a file, latency from when the request was due; a full install of the image beside it,',
+    'with nginx, which would be elsewhere, on the same cores.',
+    '',
+    '| what | p50 ms | p99 ms | p99 ratio | p99.9 ms | requests |',
+    '|---|---|---|---|---|---|',
+    ...rows.map(
+      ({ name, requests, p50Us, p99Us, p999Us }) =>
+        `| ${name} | ${ms(p50Us)} | ${ms(p99Us)} | ${(p99Us / quiet.p99Us).toFixed(2)} | ${ms(p999Us)} | ${requests} |`,
+    ),
+    '',
+  ];
+}
+
+/** The tables as one picture: docs/performance.svg. */
+export function chart(input: Pick<ReportInput, 'samples' | 'runs'>): string {
+  const [cpu] = cpus();
+  const panels = Object.entries(TITLES).flatMap(([group, title]): ChartPanel[] => {
+    const rows = [...input.samples]
+      .filter(([key]) => key.startsWith(`${group}\n`))
+      .map(([key, samples]) => {
+        const name = key.slice(group.length + 1);
+        return {
+          name: name.replace(': each chunk verified, synced', ''),
+          wallS: median(samples.map(({ wallMs }) => wallMs)) / 1000,
+          movedMb: median(samples.map(({ bytes }) => bytes)) / 1e6,
+          isOurs: name.startsWith('switchback'),
+        };
+      });
+    return rows.length === 0 ? [] : [{ title, rows }];
+  });
+  const when = new Date().toISOString().slice(0, 10);
+  const machine = `${availableParallelism()} cores (${cpu?.model.trim() ?? 'unknown'})`;
+  return chartOf(panels, `Medians of ${input.runs} runs, ${when}, ${machine}`);
 }

@@ -6,19 +6,27 @@ import { createHash } from 'node:crypto';
 import { mkdirSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { join } from 'node:path';
+import { parseArgs } from 'node:util';
 import { createDirectoryBootControl } from '#/agent/adapters/boot-directory.ts';
 import { nodeFiles } from '#/agent/adapters/file-port.ts';
 import { mountsBelow, spaceOf, usedBytesOf } from '#/agent/adapters/file-system.ts';
 import { createDirectorySlots } from '#/agent/adapters/slots-directory.ts';
 import { createDirectoryInstaller } from '#/agent/install/installer.ts';
-import { defaultInstallSettings } from '#/agent/install/settings.ts';
+import { defaultInstallSettings, type InstallSettings } from '#/agent/install/settings.ts';
 import type { Offer } from '#/agent/ports.ts';
 import { LEADING_BYTES, locateMembers } from '#/bundle/container.ts';
 import { parseManifest } from '#/bundle/manifest.ts';
 import type { ArtifactId } from '#/protocol/ids.ts';
 
-const [step = '', root = '', bundle = '', url = '', megabytesPerSecond = '0'] =
-  process.argv.slice(2);
+const { positionals, values: flags } = parseArgs({
+  allowPositionals: true,
+  options: {
+    'no-patches': { type: 'boolean', default: false },
+    cap: { type: 'string', default: '0' },
+    priority: { type: 'string', default: 'low' },
+  },
+});
+const [step = '', root = '', bundle = '', url = ''] = positionals;
 
 async function offerOf(path: string): Promise<Offer> {
   await using file = await open(path);
@@ -51,11 +59,17 @@ const slots = createDirectorySlots({
   reserveInodes: 0,
   newRootId: () => 'ab'.repeat(16),
 });
-const cap = Number(megabytesPerSecond) * 1e6;
+const cap = Number(flags.cap) * 1e6;
+const level = flags.priority as InstallSettings['priority']['cpu'];
 const installer = createDirectoryInstaller({
   root,
   slots,
-  settings: { ...defaultInstallSettings, bandwidthBytesPerSecond: cap === 0 ? null : cap },
+  settings: {
+    ...defaultInstallSettings,
+    bandwidthBytesPerSecond: cap === 0 ? null : cap,
+    patches: !flags['no-patches'],
+    priority: { cpu: level, io: level },
+  },
   requestHeaders: null,
   run: 'child',
 });
@@ -68,13 +82,13 @@ const SWITCHES = 51;
 const median = (values: readonly number[]): number =>
   values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] ?? 0;
 
-async function perform(): Promise<Record<string, number>> {
+async function perform(): Promise<Record<string, number | string | null>> {
   switch (step) {
     case 'download': {
       await slots.begin(offer, offer.artifactId);
       const result = await installer.download(offer, offer.artifactId, () => undefined, never);
-      const { fetchedBytes, reusedBytes, rottenSeedChunks } = result;
-      return { fetchedBytes, reusedBytes, rottenSeedChunks };
+      const { failedSources, ...numbers } = result;
+      return { ...numbers, failedSources: failedSources.length };
     }
     case 'verify':
       await installer.verify(offer, offer.artifactId, () => undefined, never);
@@ -98,7 +112,9 @@ async function perform(): Promise<Record<string, number>> {
       return { switchMs: median(there), rollbackMs: median(back) };
     }
     default:
-      throw new Error('usage: run-install download|verify|switch ROOT BUNDLE URL [MB_PER_SECOND]');
+      throw new Error(
+        'usage: run-install download|verify|switch ROOT BUNDLE URL [--no-patches] [--cap MB_PER_SECOND] [--priority LEVEL]',
+      );
   }
 }
 
