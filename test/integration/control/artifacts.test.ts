@@ -191,7 +191,8 @@ describe('patches', () => {
     for (let at = 1000; at < content.length; at += 10_000) content.write('edit', at);
     writeFileSync(join(input, 'big'), content);
     const next = join(world.dir, '../y.bundle');
-    await build(input, next, { signers: [signer] });
+    const definitionChanges = { version: '1.1', release: 2 };
+    await build(input, next, { signers: [signer], definitionChanges });
     const out = join(world.dir, '../y.patch');
     await buildPatch({ from: file, to: next, out, workers: 1 });
     const patch = readFileSync(out);
