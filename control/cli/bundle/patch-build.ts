@@ -164,7 +164,7 @@ async function compressAll(
   const workers = options.workers ?? availableParallelism();
   const pool = createCompressPool(workers);
   const old = createStreamReader(from, before);
-  const results = new Array<{ ranges: OldRange[]; frame: Uint8Array }>(groups.length);
+  const results = new Map<number, { ranges: OldRange[]; frame: Uint8Array }>();
   let next = 0;
   const pull = async (): Promise<void> => {
     while (next < groups.length) {
@@ -176,7 +176,7 @@ async function compressAll(
       const sizes = Uint32Array.of(content.byteLength);
       const sizeBytes = content.byteLength;
       const { stored } = await pool.run({ bytes: content, sizes, level: LEVEL, dictionary });
-      results[number] = { ranges, frame: stored };
+      results.set(number, { ranges, frame: stored });
       onBytes(sizeBytes);
     }
   };
@@ -190,7 +190,7 @@ async function compressAll(
   const frames: Uint8Array[] = [];
   const segments = groups.map((chunks, number): PatchSegment => {
     const rawBytes = chunks.reduce((sum, chunk) => sum + (after.rawSizes[chunk] ?? 0), 0);
-    const { ranges, frame } = results[number] ?? { ranges: [], frame: new Uint8Array(0) };
+    const { ranges, frame } = results.get(number) ?? { ranges: [], frame: new Uint8Array(0) };
     // Where chunks are smaller, or nothing became smaller, there is nothing to gain.
     const isOfUse = frame.byteLength < Math.min(rawBytes, storedBytesOf(after, chunks));
     const storedBytes = isOfUse ? frame.byteLength : 0;
