@@ -7,6 +7,7 @@ packages=(
   systemd-container mmdebstrap iproute2   # test/nspawn: packages and guard in containers
   lintian dpkg-dev  # the packages
   strace            # the order of writes and syncs of the agent; kills at system calls
+  shellcheck busybox-static   # the guard, in a second shell
   grub-emu gdisk dosfstools mtools   # boot loaders: the real GRUB boots small disks (test/conformance/boot)
   e2fsprogs   # switchback image: file systems
   grub-common grub-pc-bin grub-efi-amd64-bin systemd-boot-efi   # switchback image: boot loaders

@@ -59,6 +59,12 @@ export async function agentPackage(origin: PackageOrigin): Promise<DebPackage> {
         mode: 0o755,
       },
       ...(await imageFiles(from)),
+      ...(await Promise.all(
+        ['guard-directory', 'guard-partition'].map(async (name) => ({
+          path: `/usr/lib/switchback/${name}`,
+          content: await from(`guard/${name}`),
+        })),
+      )),
       ...units,
       {
         path: '/usr/lib/tmpfiles.d/switchback-agent.conf',

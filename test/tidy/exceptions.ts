@@ -26,13 +26,6 @@ export const startedByName: Readonly<Record<string, string>> = {
 
 /** Files that no program reaches yet, each with what will. */
 export const unreached: Readonly<Record<string, string>> = {
-  'agent/adapters/boot/esp-files.ts': 'the daemon of partition hosts will, through its boot.loader',
-  'agent/adapters/boot/loader-entries.ts':
-    'the daemon of partition hosts will, through its boot.loader',
-  'agent/adapters/boot/loader-partition.ts':
-    'the daemon of partition hosts will, through its boot.loader',
-  'agent/adapters/boot/systemd-boot.ts':
-    'the daemon of partition hosts will, through its boot.loader',
 
   'bundle/config-set.ts': 'control lists config sets, hosts resolve them',
 };
