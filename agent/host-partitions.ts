@@ -49,6 +49,7 @@ export async function openPartitionSlots(around: SlotsSurroundings): Promise<Hos
     settings: settings.boot,
     env: partitionNamed(settings.boot.env),
     devices,
+    disk,
     files,
     exec,
   });

@@ -6,13 +6,17 @@ import { Problem } from '#/protocol/errors.ts';
 import type { BootBackend } from './boot/backend.ts';
 import { grubBackend } from './boot/grub.ts';
 import { nodeRegion, type RawRegion } from './boot/raw-region.ts';
+import { systemdBootBackend } from './boot/systemd-boot.ts';
 import type { BlockDevices, PartitionName } from './block-devices.ts';
 import type { Exec } from './exec.ts';
+import type { SlotDisk } from './slots-disk.ts';
 
 export interface BackendSurroundings {
   readonly settings: Settings['boot'];
   readonly env: PartitionName;
   readonly devices: BlockDevices;
+  /** The partitions of both slots. */
+  readonly disk: SlotDisk;
   readonly files: FilePort;
   readonly exec: Exec;
 }
@@ -29,6 +33,11 @@ export async function openBackend(around: BackendSurroundings): Promise<BootBack
         runningArguments: await runningArguments(),
       });
     case 'systemd-boot':
+      return systemdBootBackend({
+        files,
+        esp: settings.esp,
+        partUuid: async (slot) => (await around.disk.device(slot)).partUuid,
+      });
     case 'efi':
     case 'uboot':
     case 'custom':

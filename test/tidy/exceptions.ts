@@ -26,6 +26,5 @@ export const startedByName: Readonly<Record<string, string>> = {
 
 /** Files that no program reaches yet, each with what will. */
 export const unreached: Readonly<Record<string, string>> = {
-
   'bundle/config-set.ts': 'control lists config sets, hosts resolve them',
 };

@@ -59,7 +59,8 @@ export interface LoaderPartitionOptions {
   readonly files: FilePort;
   /** Where the ESP is mounted. */
   readonly esp: string;
-  readonly partUuid: Readonly<Record<PartitionSlot, string>>;
+  /** What the kernel finds the root of a slot by. */
+  readonly partUuid: (slot: PartitionSlot) => Promise<string>;
 }
 
 /** The ESP of a host that systemd-boot starts. */
@@ -118,7 +119,7 @@ export function loaderPartition({ files, esp, partUuid }: LoaderPartitionOptions
     await createOnEsp(
       files,
       `${entries}/${file}`,
-      Buffer.from(entryText(set, number, partUuid[slot])),
+      Buffer.from(entryText(set, number, await partUuid(slot))),
     );
     return { file, name };
   };

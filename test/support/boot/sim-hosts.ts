@@ -147,7 +147,12 @@ export async function systemdBootHost(): Promise<BackendHost> {
 }
 
 const backendOn = (files: FilePort): BootBackend =>
-  systemdBootBackend({ files, esp: '/esp', partUuid: partUuids, variables: '/variables' });
+  systemdBootBackend({
+    files,
+    esp: '/esp',
+    partUuid: (slot) => Promise.resolve(partUuids[slot]),
+    variables: '/variables',
+  });
 
 function hostOn(start: Image, isLosing = false): BackendHost {
   const sim = simFs(start);
