@@ -101,9 +101,19 @@ async function onTrial(backend: BackendKind, change: Partial<Ticket> = {}): Prom
     slotPath: () => '/',
     partitions: () =>
       Promise.resolve([
-        ...([['mode', 'partition'], ['backend', backend]] as const),
-        ...([['slot_a', partUuids.a], ['slot_b', partUuids.b]] as const),
-        ...([['env', at('env')], ['esp', at('esp')], ['program', at('bin/loader')]] as const),
+        ...([
+          ['mode', 'partition'],
+          ['backend', backend],
+        ] as const),
+        ...([
+          ['slot_a', partUuids.a],
+          ['slot_b', partUuids.b],
+        ] as const),
+        ...([
+          ['env', at('env')],
+          ['esp', at('esp')],
+          ['program', at('bin/loader')],
+        ] as const),
       ]),
   }).settle();
   writeFileSync(at('state/ticket'), encodeTicket(ticket(change)));
