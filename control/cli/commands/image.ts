@@ -28,6 +28,7 @@ import { Problem } from '#/protocol/errors.ts';
 const JOIN_MAX_BYTES = 64 * 1024;
 
 interface RootFlags {
+  readonly loader: Loader;
   readonly definition: string;
   readonly root?: string;
   readonly suite: string;
@@ -49,7 +50,6 @@ interface RootFlags {
 interface DiskFlags {
   readonly out: string;
   readonly bundleOut: string;
-  readonly loader: Loader;
   readonly espSize: number;
   readonly dataSize: number;
   readonly join?: string;
@@ -75,7 +75,6 @@ function addBuild(family: DescribedCommand, context: CliContext): void {
       '--bundle-out <file>',
       'the bundle of this version: import it, so that control knows what the hosts run',
     )
-    .option('--loader <name>', `boot loader: ${loaders.join(' or ')}`, parseLoader, 'grub')
     .option('--esp-size <size>', 'EFI system partition', parseSize, parseSize('256M'))
     .option('--data-size <size>', 'data partition, mounted at /var', parseSize, parseSize('1G'))
     .option('--join <file>', 'join text for the first start: for the disk of one host')
@@ -168,6 +167,7 @@ function rootOptions(command: DescribedCommand): DescribedCommand {
       collect,
       [],
     )
+    .option('--loader <name>', `boot loader: ${loaders.join(' or ')}`, parseLoader, 'grub')
     .option('--slot-size <size>', 'size of each root partition', parseSize, parseSize('1G'))
     .option('--image-out <file>', 'keep the image of the root too')
     .option('--key <file>', 'release keys to sign with; without it those of the settings file')
@@ -200,6 +200,7 @@ async function withImage(
       suite: flags.suite,
       from: flags.root === undefined ? null : at(flags.root),
       kernel: flags.kernel,
+      loader: flags.loader,
       include: [...(flags.bare === true ? [] : USUAL_PACKAGES), ...flags.include],
       packages: [...(flags.agent === undefined ? [] : [flags.agent]), ...flags.deb].map(at),
       files: flags.files.map(at),

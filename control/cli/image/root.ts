@@ -3,9 +3,10 @@
  * programs of the operator, and at last what makes it the content of a slot (docs/specs/images.md).
  */
 import { constants } from 'node:fs';
-import { access, cp, mkdir, rm, stat } from 'node:fs/promises';
+import { access, cp, mkdir, rm, stat, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { isProblem, Problem } from '#/protocol/errors.ts';
+import type { Loader } from './layout.ts';
 import { runProgram } from './programs.ts';
 
 export interface RootOptions {
@@ -14,6 +15,8 @@ export interface RootOptions {
   /** A directory or tar archive to start from, instead of mmdebstrap. Never written to. */
   readonly from: string | null;
   readonly kernel: string;
+  /** What boots the hosts: the agent in the root is told. */
+  readonly loader: Loader;
   /** Packages besides what boots. */
   readonly include: readonly string[];
   /** Packages as files: the agent's, and the operator's own. */
@@ -94,6 +97,8 @@ export async function makeRoot(directory: string, options: RootOptions): Promise
   );
   onStep('initrd, mounts and /var of a slot');
   await inRoot(directory, options, [PREPARE]);
+  const settings = join(directory, 'etc/switchback/config.d/06-boot-loader.toml');
+  await writeFile(settings, `[boot]\nloader = "${options.loader}"\n`);
   await settleTimes(directory, options);
 }
 

@@ -101,6 +101,8 @@ export class Fleet {
     this.#env = {
       ...environment(join(directory, 'home')),
       SWITCHBACK_CONFIG: this.settingsFile,
+      // Hosts may know control by another address than this machine does.
+      SWITCHBACK_URL: `http://${address}:${port}`,
     };
     this.control = new SupervisedProcess({
       name: 'control',
@@ -124,8 +126,12 @@ export class Fleet {
     return `http://${this.address}:${this.port}`;
   }
 
-  /** `switchback init` and `switchback serve`, waited for until it answers. */
-  static async create(directory: string, address = '127.0.0.1'): Promise<Fleet> {
+  /** `switchback init` and `switchback serve`, waited for until it answers. `publicHost`: where hosts find this machine. */
+  static async create(
+    directory: string,
+    address = '127.0.0.1',
+    publicHost = address,
+  ): Promise<Fleet> {
     mkdirSync(join(directory, 'home'), { recursive: true });
     const fleet = new Fleet(directory, address, await freePort(address));
     await fleet.cli([
@@ -134,6 +140,7 @@ export class Fleet {
       fleet.dataDirectory,
       '--listen',
       `${address}:${fleet.port}`,
+      ...(publicHost === address ? [] : ['--public-url', `http://${publicHost}:${fleet.port}`]),
     ]);
     fleet.control.start();
     await fleet.waitForControl();

@@ -1,0 +1,63 @@
+/** What is done to a machine, in this order, on one disk: each step begins where the one before has ended. */
+import {
+  badVersions,
+  firstVersion,
+  lastVersion,
+  secondVersion,
+  type VmVersion,
+} from './versions.ts';
+import type { World } from './world.ts';
+
+export interface Scenario {
+  readonly title: string;
+  /** Resolves with what was seen, for the line that is printed. */
+  readonly run: (world: World) => Promise<string>;
+}
+
+/** An update may download, write and read back a root under emulation, boot it and watch it. */
+const UPDATE_SECONDS = 900;
+/** Polls in which a denied version is offered and must not be taken. */
+const NOT_AGAIN_SECONDS = 20;
+
+const commit = (from: VmVersion, to: VmVersion): Scenario => ({
+  title: `${from.name} to ${to.name} commits`,
+  async run(world) {
+    await world.images.release(to);
+    await world.pin(to);
+    const { previous } = await world.untilRests(to, UPDATE_SECONDS);
+    if (previous === null) throw new Error('the version before is not kept');
+    return `runs ${to.version}`;
+  },
+});
+
+const takenBack = (bad: VmVersion): Scenario => ({
+  title: `F36 ${secondVersion.name} to a version of which ${bad.wrong}`,
+  async run(world) {
+    await world.images.release(bad);
+    const said = world.machine.console.length;
+    await world.pin(bad);
+    const told = await world.untilTakenBack(bad, secondVersion, UPDATE_SECONDS);
+    if (!bad.shows.test(world.machine.console.slice(said)))
+      throw new Error(
+        `the console does not show ${bad.shows.source}: it went wrong in another way`,
+      );
+    const before = (await world.detail()).bootId;
+    await new Promise((resolve) => setTimeout(resolve, world.ms(NOT_AGAIN_SECONDS)));
+    const after = await world.detail();
+    if (after.bootId !== before || after.state !== 'idle') throw new Error('it was tried again');
+    return `back on ${after.runningVersion}, ${told.code}: ${told.words}`;
+  },
+});
+
+export const scenarios: readonly Scenario[] = [
+  {
+    title: `a new disk boots ${firstVersion.name}, enrols and rests`,
+    async run(world) {
+      await world.firstBoot();
+      return `host ${world.id.slice(0, 12)}`;
+    },
+  },
+  commit(firstVersion, secondVersion),
+  ...badVersions.map(takenBack),
+  commit(secondVersion, lastVersion),
+];
