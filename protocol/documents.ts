@@ -5,6 +5,9 @@
 import * as v from 'valibot';
 import { artifactId, groupName, hostId, name, rolloutId, sha256Hex, versionText } from './ids.ts';
 
+/** How the `why` of a host begins that its own operator paused: control tells by it what makes the host go on. */
+export const PAUSED_WHY = 'paused by the operator of this host';
+
 const seconds = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
 const counter = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
 const shortText = v.pipe(v.string(), v.maxLength(1024));

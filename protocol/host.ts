@@ -92,6 +92,8 @@ export const timelineEntry = v.strictObject({
   kind: v.string(),
   attempt: v.nullable(v.string()),
   artifactId: v.nullable(artifactId),
+  /** The version of that artifact; the start of its id when control does not know it. */
+  version: v.nullable(v.string()),
   code: v.nullable(v.string()),
   words: v.string(),
   evidence: v.record(v.string(), v.union([v.string(), v.number(), v.boolean()])),

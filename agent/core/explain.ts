@@ -1,4 +1,5 @@
 /** Why the host is where it is, and what happens next, from the state alone (promise 6). Pure text, for reports and people. */
+import { PAUSED_WHY } from '#/protocol/documents.ts';
 import type { At, State } from './state.ts';
 
 export interface Explanation {
@@ -162,7 +163,7 @@ function holdOf(state: State): Explanation | null {
   const { paused, halted } = state.modes;
   if (paused) {
     return {
-      why: 'paused by the operator of this host',
+      why: PAUSED_WHY,
       next: 'goes on when `switchback-agent resume` is run',
     };
   }

@@ -21,6 +21,7 @@ import type { ReleaseView } from '#/protocol/release.ts';
 import type { AttemptView, RolloutView, StageView } from '#/protocol/rollout.ts';
 import type { Engine } from './engine.ts';
 import { type Fleet, generationOf, scopeOf } from './fleet.ts';
+import { nextOf } from './next-step.ts';
 
 export function pinView(fleet: Fleet, pin: Pin, now: number): PinView {
   const release = fleet.releases.get(pin.artifactId);
@@ -167,25 +168,6 @@ function failureOf(scene: Scene, host: Host, artifactId: Host['running']): HostW
   if (last === undefined || last.outcome !== 'failed') return null;
   const { code, phase, message } = last;
   return { version: versionOf(scene, last.artifactId), code: code ?? phase, message };
-}
-
-function nextOf(
-  scene: Scene,
-  host: Host,
-  at: { blocked: string | null; isReached: boolean; online: boolean; nextPollMs: number | null },
-): HostWhy['next'] {
-  const attempt = openAttempt(host);
-  if (!at.online) return { words: 'nothing, until the host is heard of again', atMs: null };
-  if (attempt !== null && attempt.phase === 'offered')
-    return { words: 'the host takes the offer at its next poll', atMs: at.nextPollMs };
-  if (attempt !== null)
-    return { words: `the host reports what follows ${attempt.phase}`, atMs: null };
-  if (at.blocked !== null) return { words: `nothing by itself: ${at.blocked}`, atMs: null };
-  const rollout = scene.rollout;
-  if (!at.isReached && isActive(rollout))
-    return { words: `the rollout decides: ${rollout.words}`, atMs: null };
-  if (at.isReached) return { words: 'nothing; it polls', atMs: at.nextPollMs };
-  return { words: 'an offer, when a place in flight is free', atMs: null };
 }
 
 function stageWords(scene: Scene, rollout: Rollout, index: number): string {

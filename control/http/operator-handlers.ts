@@ -1,5 +1,6 @@
 /** The operator plane: hosts, groups, pins, rollouts. */
 import { openAttempt, type Group, type Host, type Rollout } from '#/control/core/model.ts';
+import { versionOf } from '#/control/core/desired.ts';
 import { pollIntervalSeconds } from '#/control/core/poll.ts';
 import { createJoinToken } from '#/control/engine/enrol.ts';
 import type { Engine } from '#/control/engine/engine.ts';
@@ -135,6 +136,7 @@ async function timeline(
       kind: event.phase,
       attempt: event.attempt,
       artifactId: event.artifactId,
+      version: event.artifactId === null ? null : versionOf(engine.fleet, event.artifactId),
       code: event.code,
       words: event.message,
       evidence: event.evidence,

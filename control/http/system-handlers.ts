@@ -1,7 +1,7 @@
 /** Summary, events, audit, api tokens, metrics, health. */
 import { activeRollouts } from '#/control/engine/fleet.ts';
 import { createApiToken, revokeApiToken } from '#/control/engine/tokens.ts';
-import { groupView, hostView, rolloutView } from '#/control/engine/views.ts';
+import { groupView, hostView, releaseView, rolloutView } from '#/control/engine/views.ts';
 import type { ApiToken } from '#/control/store/port.ts';
 import { hostConditions, type HostCondition } from '#/protocol/host.ts';
 import openApi from '#/protocol/openapi.json' with { type: 'json' };
@@ -53,6 +53,16 @@ function attentionOf(services: Services): SummaryView['attention'] {
       act: `switchback halt --lift${halt.scope === 'fleet' ? '' : ` --group ${halt.scope}`}`,
       link: '/api/v1/halt',
     });
+  for (const release of fleet.releases.values()) {
+    const { hostsRunning, pinnedBy, version, revokedReason } = releaseView(fleet, release);
+    if (revokedReason === null || hostsRunning + pinnedBy.length === 0) continue;
+    const pinned = pinnedBy.length === 0 ? '' : `, pinned by ${pinnedBy.join(', ')}`;
+    list.push({
+      words: `${release.name}/${version} was revoked (${revokedReason}) and still runs on ${hostsRunning} hosts${pinned}`,
+      act: `switchback pin ${pinnedBy[0] ?? 'GROUP'} ANOTHER-RELEASE --reason "…"`,
+      link: `/api/v1/releases/${release.artifactId}`,
+    });
+  }
   for (const rollout of activeRollouts(fleet))
     if (rollout.state !== 'running')
       list.push({

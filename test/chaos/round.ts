@@ -5,13 +5,14 @@ import type { ArtifactId, GroupName } from '#/protocol/ids.ts';
 import type { HostView } from '#/protocol/host.ts';
 import type { RolloutView } from '#/protocol/rollout.ts';
 import { publishVersion } from '#/test/demo/acts.ts';
-import { type Fleet, type FleetHost, servicePid, waitFor } from '#/test/support/fleet/fleet.ts';
+import { type Fleet, type FleetHost, servicePid } from '#/test/support/fleet/fleet.ts';
 import type { Random } from './random.ts';
 
 /** Longest pause between pin and kill: a rollout over three hosts takes about this long. */
 const MAX_MOMENT_MS = 9_000;
 const OVER: readonly string[] = ['done', 'halted', 'paused'];
-const SETTLE_TIMEOUT_MS = 120_000;
+const STUCK_AFTER_MS = 120_000;
+const ASK_EVERY_MS = 200;
 /** One version in four fails its health check after its start. */
 const BAD_EVERY = 4;
 
@@ -106,23 +107,36 @@ function childOf(host: FleetHost): number | null {
   return null;
 }
 
-/** Waits until the rollout of a version is over and no host is in an attempt. */
+/**
+ * Waits until the rollout of a version is over and no host is in an attempt. As long as something changes the fleet is not
+ * stuck: on a machine that is busy with other work a round may take minutes.
+ */
 async function untilRest(fleet: Fleet, version: string): Promise<RolloutView> {
-  const api = fleet.api();
   const query = { group: 'web' as GroupName };
-  return waitFor(`the fleet rests after ${version}`, SETTLE_TIMEOUT_MS, async () => {
+  let seen = '';
+  let changedAt = performance.now();
+  for (;;) {
     try {
-      const rollouts = await api.call('rolloutList', { query });
-      const hosts = await api.call('hostList', { query });
+      const rollouts = await fleet.api().call('rolloutList', { query });
+      const hosts = await fleet.api().call('hostList', { query });
       const rollout = rollouts.items.find((one) => one.version === version);
       const isOver = rollout !== undefined && OVER.includes(rollout.state);
-      const isResting = hosts.items.every((view) => isAtRest(view));
-      return isOver && isResting ? rollout : null;
+      if (isOver && hosts.items.every((view) => isAtRest(view))) return rollout;
+      const states = hosts.items.map(({ state, condition, phase }) => [state, condition, phase]);
+      const now = JSON.stringify([rollout?.state, rollout?.stages, states]);
+      if (now !== seen) changedAt = performance.now();
+      seen = now;
     } catch {
       // Control may be the one that was killed: it is asked again until it answers.
-      return null;
     }
-  });
+    if (performance.now() > changedAt + STUCK_AFTER_MS) {
+      const seconds = STUCK_AFTER_MS / 1000;
+      throw new Error(
+        `nothing changed for ${seconds} s, and the fleet does not rest after ${version}`,
+      );
+    }
+    await new Promise((done) => setTimeout(done, ASK_EVERY_MS));
+  }
 }
 
 const isAtRest = (view: HostView): boolean =>

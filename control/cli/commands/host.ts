@@ -254,7 +254,7 @@ function addTimeline(family: DescribedCommand, context: CliContext): void {
               value: (entry) => entry.code ?? '-',
               tone: (entry) => (entry.code === null ? 'dim' : 'bad'),
             },
-            { title: 'VERSION', value: (entry) => entry.artifactId?.slice(0, 12) ?? '-' },
+            { title: 'VERSION', value: (entry) => entry.version ?? '-' },
             { title: 'WHAT', value: (entry) => entry.words, flexible: true },
           ],
           session.style,

@@ -54,8 +54,32 @@ describe('a rollout over real HTTP', () => {
     const why = await world.admin.call('hostWhy', { params: { host: failedHost } });
     expect(why.answer).toContain('halted');
     expect(why.failed).toMatchObject({ version: '1.2.0', code: 'E_UNHEALTHY' });
+    expect(why.next.words).toContain('switchback rollout resume web');
     const summary = await world.admin.call('summary', {});
     expect(summary.attention.some((a) => a.words.includes('halted'))).toBe(true);
+    const params = { host: failedHost };
+    const timeline = await world.admin.call('hostTimeline', { params, query: {} });
+    expect(timeline.items.map(({ version }) => version)).toContain('1.2.0');
+  });
+
+  it('names a release that was revoked for as long as a host runs it', async () => {
+    await using world = await startWorld();
+    const group = await world.group('web');
+    const host = await world.host(group);
+    const body = { artifactId: await world.release(1), reason: 'v1' };
+    await world.admin.call('groupPin', { params: { group }, body });
+    await host.follow();
+    const artifact = body.artifactId;
+    await world.admin.call('releaseRevoke', { params: { artifact }, body: { reason: 'leaks' } });
+    const { attention } = await world.admin.call('summary', {});
+    expect(attention).toContainEqual(
+      expect.objectContaining({
+        words: expect.stringMatching(
+          /was revoked \(leaks\) and still runs on 1 hosts, pinned by web$/u,
+        ),
+        act: expect.stringContaining('switchback pin web'),
+      }),
+    );
   });
 
   it('F55 the same version is not offered again after a rollback until an operator says retry', async () => {
