@@ -4,12 +4,17 @@ import type { Settings } from '#/agent/config.ts';
 import type { FilePort } from '#/agent/ports.ts';
 import { Problem } from '#/protocol/errors.ts';
 import type { BootBackend } from './boot/backend.ts';
+import { customBackend } from './boot/custom.ts';
 import { grubBackend } from './boot/grub.ts';
-import { nodeRegion, type RawRegion } from './boot/raw-region.ts';
+import { nodeRegion, type RawRegion, readPart } from './boot/raw-region.ts';
 import { systemdBootBackend } from './boot/systemd-boot.ts';
+import { ubootBackend } from './boot/uboot.ts';
 import type { BlockDevices, PartitionName } from './block-devices.ts';
 import type { Exec } from './exec.ts';
 import type { SlotDisk } from './slots-disk.ts';
+
+/** Where the tools of U-Boot look for its environment. */
+const FW_ENV_CONFIG = '/etc/fw_env.config';
 
 export interface BackendSurroundings {
   readonly settings: Settings['boot'];
@@ -38,9 +43,16 @@ export async function openBackend(around: BackendSurroundings): Promise<BootBack
         esp: settings.esp,
         partUuid: async (slot) => (await around.disk.device(slot)).partUuid,
       });
-    case 'efi':
     case 'uboot':
+      return ubootBackend({
+        exec: around.exec,
+        config: FW_ENV_CONFIG,
+        readConfig: () => readFile(FW_ENV_CONFIG, 'utf8'),
+        read: readPart,
+      });
     case 'custom':
+      return customBackend({ exec: around.exec, program: settings.program ?? '' });
+    case 'efi':
       throw new Problem(
         'E_CONFIG',
         `boot.loader: this agent has no backend for ${settings.loader}`,

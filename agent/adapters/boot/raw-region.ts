@@ -32,6 +32,26 @@ export function nodeRegion(path: string): RawRegion {
   };
 }
 
+/** Bytes of a device or file, past the page cache where that is possible; E_IO when it is shorter. */
+export async function readPart(
+  path: string,
+  offsetBytes: number,
+  sizeBytes: number,
+): Promise<Uint8Array> {
+  // Direct reads begin and end at a sector, of 4 KiB at most.
+  const start = Math.floor(offsetBytes / 4096) * 4096;
+  const size = Math.ceil((offsetBytes + sizeBytes - start) / 4096) * 4096;
+  return await opened(path, 'read', async (file) => {
+    const buffer = new Uint8Array(alignedMemory(Math.ceil(size / 65536)), 0, size);
+    const { bytesRead } = await file.read(buffer, 0, size, start);
+    const from = offsetBytes - start;
+    if (bytesRead >= from + sizeBytes) return buffer.subarray(from, from + sizeBytes);
+    throw new Problem('E_IO', `read ${path}: ${bytesRead} bytes at ${start}, not ${size}`, {
+      path,
+    });
+  });
+}
+
 const { O_RDONLY, O_RDWR, O_DSYNC, O_DIRECT, O_NOFOLLOW } = constants;
 const flagsOf = {
   read: [O_RDONLY | O_DIRECT | O_NOFOLLOW, O_RDONLY | O_NOFOLLOW],

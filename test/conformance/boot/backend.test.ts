@@ -1,9 +1,14 @@
 /** Every boot backend against one suite. */
 import { describe } from 'vitest';
+import { customHost, hasFwSetenv, ubootHost } from '#/test/support/boot/program-hosts.ts';
 import { grubHost, systemdBootHost } from '#/test/support/boot/sim-hosts.ts';
 import { backendConforms } from './backend.ts';
 
 describe('boot backends', () => {
   backendConforms('grub', () => Promise.resolve(grubHost()));
   backendConforms('systemd-boot', systemdBootHost);
+  backendConforms('custom', () => Promise.resolve(customHost()));
+  describe.skipIf(!hasFwSetenv())('with libubootenv', () => {
+    backendConforms('uboot', () => Promise.resolve(ubootHost()));
+  });
 });

@@ -294,10 +294,10 @@ describe.skipIf(!canUnshare)('guard: two partitions', () => {
       uboot: [
         'fw_setenv -s -',
         ...[
-          'switchback_default a',
-          'switchback_trial none',
-          'switchback_left 0',
-          'switchback_bad b',
+          'switchback_default=a',
+          'switchback_trial=none',
+          'switchback_left=0',
+          'switchback_bad=b',
         ],
       ],
       custom: ['loader set-default a', 'loader set-bad b'],
