@@ -228,6 +228,7 @@ async function buildHost(
     clock,
     windows,
     slots: async () => (await slots.observe()).slots,
+    boot: async () => (await held.boot?.()) ?? null,
     host: identity === null ? null : host,
     control: () =>
       link === null ? null : { url: link.controlUrl(), lastContactMs: late.contactMs },

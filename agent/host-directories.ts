@@ -55,6 +55,7 @@ export function openDirectorySlots(around: SlotsSurroundings): HostSlots {
     livePath: layout.current,
     diskPath: root,
     maxBoots: null,
+    boot: null,
   };
 }
 

@@ -2,57 +2,30 @@
 import { join } from 'node:path';
 import type { Settings } from './config.ts';
 import { createPartitionActivator } from './adapters/activator-partition.ts';
-import { kernelBlockDevices, type PartitionName } from './adapters/block-devices.ts';
 import { bootFilesInstaller } from './adapters/boot-files.ts';
 import { createPartitionBootControl } from './adapters/boot-partition.ts';
-import { openBackend } from './adapters/boot-backend.ts';
 import { createExec } from './adapters/exec.ts';
 import { spaceOf } from './adapters/file-system.ts';
 import { guardFiles } from './adapters/guard-files.ts';
 import { requestReboot } from './adapters/reboot.ts';
-import { type SlotDisk, slotDisk } from './adapters/slots-disk.ts';
+import type { SlotDisk } from './adapters/slots-disk.ts';
 import { createPartitionSlots } from './adapters/slots-partition.ts';
 import { slotRecords } from './adapters/slot-records.ts';
 import { ticketFile } from './adapters/ticket.ts';
 import { type HostSlots, readBackLog, type SlotsSurroundings } from './host-slots.ts';
 import { createPartitionInstaller } from './install/installer-partition.ts';
 import { requirePartitionSlot } from './install/partition-layout.ts';
+import { partitionNamed, partitionParts, viewBoot } from './partition-parts.ts';
 
 const FLUSH_TIMEOUT_MS = 120_000;
 
-/** A partition as the settings name it; `uuid` is what it has to be. */
-export function partitionNamed(text: string, uuid?: string): PartitionName {
-  const [, by, value = ''] = /^(PARTUUID|PARTLABEL)=(.*)$/.exec(text) ?? [];
-  if (by === 'PARTUUID') return { by: 'partuuid', value };
-  if (by === 'PARTLABEL') return { by: 'partlabel', value };
-  return { by: 'path', path: text, partUuid: uuid ?? null };
-}
-
-/** The partitions of both slots, by the settings. */
-export function slotNames({ slots }: Settings): {
-  readonly a: PartitionName;
-  readonly b: PartitionName;
-} {
-  return {
-    a: partitionNamed(slots.partitionA, slots.partitionAUuid),
-    b: partitionNamed(slots.partitionB, slots.partitionBUuid),
-  };
-}
-
+/** The slots `a` and `b`. @throws Problem E_CONFIG */
 export async function openPartitionSlots(around: SlotsSurroundings): Promise<HostSlots> {
   const { settings, files, clock, log, install, requestHeaders } = around;
   const stateDirectory = settings.state.directory;
   const exec = createExec(() => clock.monotonicMs());
-  const devices = kernelBlockDevices();
-  const disk = slotDisk({ files, stateDirectory, devices, names: slotNames(settings) });
-  const backend = await openBackend({
-    settings: settings.boot,
-    env: partitionNamed(settings.boot.env),
-    devices,
-    disk,
-    files,
-    exec,
-  });
+  const parts = await partitionParts(settings, { files, exec });
+  const { disk, backend } = parts;
   const ticket = (): ReturnType<ReturnType<typeof ticketFile>['read']> =>
     ticketFile(files, join(stateDirectory, 'ticket')).read();
   const slots = createPartitionSlots({
@@ -102,6 +75,7 @@ export async function openPartitionSlots(around: SlotsSurroundings): Promise<Hos
     livePath: '/',
     diskPath: stateDirectory,
     maxBoots: backend.triesMax,
+    boot: () => viewBoot(parts),
   };
 }
 

@@ -8,6 +8,7 @@ import { directoryLayout } from './install/layout.ts';
 import type { InstallSettings } from './install/settings.ts';
 import type { RequestHeaders } from './install/source.ts';
 import type { ReadBackOutcome } from './install/task.ts';
+import type { BootView } from './boot-view.ts';
 import type { BootControl, Clock, FilePort, Installer, Random, SlotId, Slots } from './ports.ts';
 
 export interface HostSlots {
@@ -23,6 +24,8 @@ export interface HostSlots {
   readonly diskPath: string;
   /** Most tries that the boot loader can count; null where there is none. */
   readonly maxBoots: number | null;
+  /** Partitions and boot loader as they are now; null where there are none. */
+  readonly boot: (() => Promise<BootView>) | null;
 }
 
 export interface SlotsSurroundings {

@@ -22,6 +22,8 @@ export interface LocalAgentOptions {
   readonly clock: Clock;
   readonly windows: Windows;
   readonly slots: () => Promise<readonly SlotRecord[]>;
+  /** Partitions and boot loader; null on hosts of directories. */
+  readonly boot: () => Promise<Surroundings['boot']>;
   readonly host: Surroundings['host'];
   readonly control: () => Surroundings['control'];
   readonly restarts: () => number;
@@ -188,8 +190,19 @@ class Local implements WiredLocalAgent {
   }
 
   async #surroundings(): Promise<Surroundings> {
-    const { clock, windows, slots, host, control, store, restarts, trust, agentVersion, pid } =
-      this.#options;
+    const {
+      clock,
+      windows,
+      slots,
+      boot,
+      host,
+      control,
+      store,
+      restarts,
+      trust,
+      agentVersion,
+      pid,
+    } = this.#options;
     const nowMs = clock.wallMs();
     return {
       agentVersion,
@@ -202,6 +215,7 @@ class Local implements WiredLocalAgent {
       control: control(),
       window: windows.at(nowMs),
       slots: await slots(),
+      boot: await boot(),
       progress: this.#progress,
       transfer: this.#transfer,
       waitingEvents: store.waitingReports(WAITING_MAX).length,

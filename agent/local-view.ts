@@ -3,6 +3,7 @@ import type { Progress, SlotRecord } from '#/agent/ports.ts';
 import { explain } from '#/agent/core/explain.ts';
 import type { State } from '#/agent/core/state.ts';
 import type { Freshness } from './freshness.ts';
+import { type BootView, nextBootText } from './boot-view.ts';
 
 /** Facts around the machine that a view needs. */
 export interface Surroundings {
@@ -21,6 +22,7 @@ export interface Surroundings {
     readonly closesAt: number | null;
   };
   readonly slots: readonly SlotRecord[];
+  readonly boot: BootView | null;
   readonly progress: Progress | null;
   /** How the last download of this run of the agent came. */
   readonly transfer: Transfer | null;
@@ -104,6 +106,8 @@ export interface StatusView {
     readonly message: string;
   }[];
   readonly slots: readonly SlotRecord[];
+  /** Hosts of partitions: what they are, and what the boot loader does next; null on others. */
+  readonly boot: BootView | null;
   readonly host: Surroundings['host'];
   readonly control: {
     readonly url: string;
@@ -173,6 +177,7 @@ export function statusView(state: State, around: Surroundings): StatusView {
     ...state.modes,
     denied: state.denied.map(({ artifactId, code, message }) => ({ artifactId, code, message })),
     slots: around.slots,
+    boot: around.boot,
     host: around.host,
     control:
       around.control === null
@@ -240,9 +245,19 @@ export function explainState(state: State, around: Surroundings): readonly strin
   return [
     sentence(`${why}${progressText(around.progress)}`),
     sentence(`next: ${next}`),
+    ...bootText(around),
     ...deniedText(state),
     ...contact(state, around),
     ...staleness(around),
+  ];
+}
+
+/** Said where it is not plain: something is tried next, or something is wrong. */
+function bootText({ boot }: Surroundings): readonly string[] {
+  if (boot === null) return [];
+  return [
+    ...(boot.trial === null ? [] : [sentence(nextBootText(boot))]),
+    ...boot.problems.map((problem) => sentence(`boot loader ${boot.loader}: ${problem}`)),
   ];
 }
 

@@ -20,6 +20,7 @@ import { systemRandom } from '#/agent/adapters/random.ts';
 import { createTransport } from '#/agent/adapters/transport.ts';
 import { replaceFile } from '#/agent/adapters/durable.ts';
 import { isProblem } from '#/protocol/errors.ts';
+import { examinePartitions } from './doctor-partitions.ts';
 import { judgeWatchdog, lookAtWatchdog, type WatchdogJudgement } from './watchdog.ts';
 
 export interface Finding {
@@ -76,7 +77,9 @@ export async function examine(
     ...(settings.slots.kind === 'directory'
       ? [await examineSpace('space for versions', settings.slots.root)]
       : []),
-    ...(settings.slots.kind === 'directory' ? [examineLink(settings)] : []),
+    ...(settings.slots.kind === 'directory'
+      ? [examineLink(settings)]
+      : await examinePartitions(settings)),
     examineClock(),
     identity.finding,
     await examineControl(settings, identity.identity, version),
@@ -262,7 +265,7 @@ async function examinePrograms(settings: Settings): Promise<Finding> {
     'flock',
     'sync',
     'cksum',
-    ...(settings.slots.kind === 'partition' ? ['blkdiscard'] : []),
+    ...(settings.slots.kind === 'partition' ? ['blkdiscard', 'blockdev', 'mount', 'umount'] : []),
   ];
   const missing: string[] = [];
   for (const program of wanted) {
@@ -313,10 +316,16 @@ function examineGuard(settings: Settings): Finding {
 function rescue(settings: Settings, guard: Finding, watchdog: WatchdogJudgement): Finding {
   const subject = 'what rescues this host';
   if (settings.slots.kind === 'partition')
-    return ok(
-      subject,
-      `the boot loader falls back when its tries are used up; the guard brings it to a reboot; ${watchdog.reach}`,
-    );
+    return guard.verdict === 'ok'
+      ? ok(
+          subject,
+          `a version that does not come up: the boot loader, when its tries are used up; one that comes up without its agent, or too late: the guard reboots; ${watchdog.reach}`,
+        )
+      : warning(
+          subject,
+          `the boot loader, when its tries are used up, and nothing brings a version that came up without its agent to a reboot; ${watchdog.reach}`,
+          'Start the guard.',
+        );
   return guard.verdict === 'ok'
     ? ok(
         subject,

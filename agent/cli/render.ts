@@ -37,6 +37,7 @@ export function statusText(view: StatusView): string {
     ],
   ];
   if (view.previous !== null) rows.push(['previous', shortId(view.previous)]);
+  if (view.boot !== null) rows.push(...bootRows(view.boot));
   if (attempt !== null) {
     rows.push([attempt.kind, `${attempt.version} ${shortId(attempt.artifactId)}`]);
     if (attempt.progress !== null) rows.push(['progress', progressText(attempt.progress)]);
@@ -63,6 +64,25 @@ export function statusText(view: StatusView): string {
     rows.push(['service', `started again ${view.serviceRestarts} times`]);
   rows.push(['agent', `${view.agent.version}, pid ${view.agent.pid}`]);
   return `${fields(rows)}\n${view.why}\n`;
+}
+
+function bootRows(boot: NonNullable<StatusView['boot']>): [string, string][] {
+  const rows = boot.slots.map(
+    ({ slot, running, partUuid, device, sizeBytes }): [string, string] => {
+      const where =
+        device === null
+          ? 'not there'
+          : `${device}, ${bytesText(sizeBytes ?? 0)}, PARTUUID ${partUuid}`;
+      const marks = [
+        ...(running ? ['runs'] : []),
+        ...(boot.default === slot ? ['default'] : []),
+        ...(boot.trial?.slot === slot ? [`on trial, ${boot.trial.triesLeft} tries left`] : []),
+        ...(boot.bad.includes(slot) ? ['not selectable'] : []),
+      ];
+      return [`slot ${slot}`, marks.length === 0 ? where : `${where} (${marks.join('; ')})`];
+    },
+  );
+  return [...rows, ['boot loader', [boot.loader, ...boot.problems].join('; ')]];
 }
 
 function progressText(

@@ -57,6 +57,7 @@ async function agent(): Promise<void> {
         return null;
       },
     }),
+    boot: () => Promise.resolve(null),
     store: { history: () => Promise.resolve([]), waitingReports: () => [] },
     clock: systemClock(),
     windows: { at: () => ({ open: true, opensAt: null, closesAt: null }) },
