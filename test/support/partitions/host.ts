@@ -26,7 +26,7 @@ import type { ReadBackOutcome } from '#/agent/install/task.ts';
 import type { DownloadResult, Offer, Progress } from '#/agent/ports.ts';
 import { testSettings } from '#/test/support/install/host.ts';
 import { grubBoots } from './boot.ts';
-import { type HostDisk, partUuids } from './disk.ts';
+import { type HostDisk, partUuids as usualPartUuids } from './disk.ts';
 
 export interface PartitionHostOptions {
   readonly disk: HostDisk;
@@ -34,13 +34,14 @@ export interface PartitionHostOptions {
   /** The slot that runs. */
   readonly live: PartitionSlot;
   readonly run?: 'child' | 'here';
+  readonly partUuids?: Readonly<Record<PartitionSlot, string>>;
   readonly slots?: Partial<PartitionSlotsOptions>;
   readonly backend?: (real: BootBackend) => BootBackend;
 }
 
 /** A host that has never installed anything. */
 export async function makePartitionHost(options: PartitionHostOptions) {
-  const { disk, directory } = options;
+  const { disk, directory, partUuids = usualPartUuids } = options;
   const stateDirectory = join(directory, 'state');
   await mkdir(stateDirectory, { recursive: true });
   const files = nodeFiles();
@@ -105,6 +106,7 @@ export async function makePartitionHost(options: PartitionHostOptions) {
   const progress: Progress[] = [];
   return {
     disk,
+    partUuids,
     slotsDisk,
     slots,
     installer,
