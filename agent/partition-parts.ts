@@ -40,11 +40,8 @@ export async function partitionParts(
   };
   const disk = slotDisk({ files, stateDirectory: state.directory, devices, names });
   const env = partitionNamed(boot.env);
-  return {
-    devices,
-    disk,
-    backend: await openBackend({ settings: boot, env, devices, files, exec }),
-  };
+  const around = { settings: boot, disk, env, devices, files, exec };
+  return { devices, disk, backend: await openBackend(around) };
 }
 
 /** Looks at partitions and loader; what cannot be read is told, not thrown. */

@@ -31,6 +31,8 @@ export interface SlotDisk {
    * The partition of a slot, found anew at each call. @throws Problem E_DISK when it is missing or another one.
    */
   device(slot: PartitionSlot): Promise<BlockDevice>;
+  /** What both slots are known by, also while one of them is missing. @throws Problem E_DISK: one was never seen. */
+  partUuids(): Promise<Readonly<Record<PartitionSlot, string>>>;
   /** Writes down which partitions these are, where that is not known yet. Before the first write to one of them. */
   pin(): Promise<void>;
   /**
@@ -87,6 +89,7 @@ export function slotDisk(options: SlotDiskOptions): SlotDisk {
   };
   return {
     device,
+    partUuids: known,
     usesOf: async (slot) => await devices.usesOf(await device(slot)),
     async pin() {
       if ((await written()) !== null) return;
