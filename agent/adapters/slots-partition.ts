@@ -114,16 +114,23 @@ class PartitionSlots implements Slots {
     await makeDirectory(this.#files, this.#layout.meta(slot));
   }
 
+  /** A bad slot is bad for the loader too: what it counted down must not be tried again (P10). */
   async mark(slot: string, status: SlotStatus, reason: string | null): Promise<void> {
-    const known = await this.#reconcile(requirePartitionSlot(slot), false);
+    const target = requirePartitionSlot(slot);
+    const known = await this.#reconcile(target, false);
     await this.#records.write({ ...known, status, reason });
+    if (status === 'bad') await this.#markBad(target);
+  }
+
+  async #markBad(slot: PartitionSlot): Promise<void> {
+    const { backend } = this.#options;
+    if ((await backend.observe()).default !== slot) await backend.markBad(slot);
   }
 
   async discard(slot: string): Promise<void> {
     const target = requirePartitionSlot(slot);
     await this.#requireIdle(target);
-    const { backend } = this.#options;
-    if ((await backend.observe()).default !== target) await backend.markBad(target);
+    await this.#markBad(target);
     await this.#records.write(emptyRecord(target, null));
     await this.#removeMeta(target);
   }

@@ -100,4 +100,46 @@ describe.skipIf(impossible !== null)('the agent on two partitions', () => {
     expect(back.lastEnd).toMatchObject({ phase: 'rolled-back', code: 'E_UNHEALTHY' });
     expect(back.denied).toMatchObject([{ artifactId: releases.bad.artifactId }]);
   });
+
+  it('F36 F38 F41 a version that dies in its kernel: tried more often than it may, or tried again later', async () => {
+    await using made = await bench();
+    const { machine } = made;
+    await machine.boot();
+    await machine.tell(install(releases.v1.version));
+    await machine.rebootAsked();
+    expect(await machine.boot('die')).toBe('b');
+    expect(await machine.boot('die')).toBe('b');
+    expect(await machine.boot()).toBe('a');
+    const back = await machine.rest();
+    expect(back.live).toBe(null);
+    expect(back.lastEnd).toMatchObject({ phase: 'rolled-back', code: 'E_FELL_BACK' });
+    expect(back.denied).toMatchObject([{ artifactId: releases.v1.artifactId }]);
+    const { slots, boot } = await machine.status();
+    expect(slots).toMatchObject([{ slot: 'a' }, { slot: 'b', status: 'bad' }]);
+    expect(boot).toMatchObject({ loader: 'grub', default: 'a', trial: null, bad: ['b'] });
+    // The host goes on with what is good.
+    await machine.tell(install(releases.next.version));
+    await machine.rebootAsked();
+    await machine.boot();
+    expect((await machine.rest()).lastEnd).toMatchObject({ phase: 'confirmed' });
+  });
+
+  it('F33 F34 a reboot that is refused, then one that does not reach the boot loader: the version is blamed', async () => {
+    await using made = await bench();
+    const { machine } = made;
+    await machine.boot();
+    machine.rebootsAre('refused');
+    await machine.tell(install(releases.v1.version));
+    // Both ways of asking, and then once more.
+    await machine.rebootAsked(4);
+    machine.rebootsAre('taken');
+    await machine.rebootAsked(5);
+    // Somebody chose the old slot in the menu: nothing was counted.
+    await machine.bootInto('a');
+    // It is armed once more, by a ticket of its own.
+    await machine.rebootAsked();
+    expect((await machine.status()).denied).toEqual([]);
+    expect(await machine.boot()).toBe('b');
+    expect((await machine.rest()).lastEnd).toMatchObject({ phase: 'confirmed' });
+  });
 });

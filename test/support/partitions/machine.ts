@@ -92,6 +92,13 @@ export class Machine implements AsyncDisposable {
     return this.slot;
   }
 
+  /** Somebody chooses a slot in the menu of the boot loader: no try is counted. */
+  async bootInto(slot: PartitionSlot): Promise<void> {
+    await this.powerOff();
+    this.slot = slot;
+    this.#start(slot);
+  }
+
   /** Everything ends at once. */
   async powerOff(): Promise<void> {
     const pid = this.#agent?.pid;
