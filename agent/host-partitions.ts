@@ -6,7 +6,7 @@ import { bootFilesInstaller } from './adapters/boot-files.ts';
 import { createPartitionBootControl } from './adapters/boot-partition.ts';
 import { createExec } from './adapters/exec.ts';
 import { spaceOf } from './adapters/file-system.ts';
-import { guardFiles, type GuardPartitions } from './adapters/guard-files.ts';
+import { guardFiles } from './adapters/guard-files.ts';
 import { requestReboot } from './adapters/reboot.ts';
 import type { SlotDisk } from './adapters/slots-disk.ts';
 import { createPartitionSlots } from './adapters/slots-partition.ts';
@@ -69,7 +69,7 @@ export async function openPartitionSlots(around: SlotsSurroundings): Promise<Hos
       slotsRoot: settings.slots.root,
       heartbeatLostMs: settings.guard.heartbeatLostMs,
       slotPath: () => '/',
-      partitions: () => guardPartitions(settings, disk),
+      partitions: () => guardLines(settings, disk),
     }),
     identityOf: async (slot) => (await disk.device(requirePartitionSlot(slot))).partUuid,
     livePath: '/',
@@ -80,15 +80,20 @@ export async function openPartitionSlots(around: SlotsSurroundings): Promise<Hos
 }
 
 /** What the guard reads: by links that udev makes, because names of disks change from boot to boot. */
-async function guardPartitions({ boot }: Settings, disk: SlotDisk): Promise<GuardPartitions> {
+async function guardLines(
+  { boot }: Settings,
+  disk: SlotDisk,
+): Promise<readonly (readonly [string, string])[]> {
+  const { a, b } = await disk.partUuids();
   const env = partitionNamed(boot.env);
   const path = env.by === 'path' ? env.path : `/dev/disk/by-${env.by}/${env.value}`;
-  const { loader, esp, program } = boot;
-  return {
-    backend: loader,
-    slots: await disk.partUuids(),
-    ...(loader === 'grub' ? { env: path } : {}),
-    ...(loader === 'uboot' || loader === 'custom' ? {} : { esp }),
-    ...(loader === 'custom' && program !== undefined ? { program } : {}),
-  };
+  return [
+    ['mode', 'partition'],
+    ['backend', boot.loader],
+    ['slot_a', a],
+    ['slot_b', b],
+    ...(boot.loader === 'grub' ? [['env', path] as const] : []),
+    ...(boot.loader === 'custom' ? [['program', boot.program ?? ''] as const] : []),
+    ...(boot.loader === 'uboot' || boot.loader === 'custom' ? [] : [['esp', boot.esp] as const]),
+  ];
 }

@@ -6,7 +6,6 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { must } from '#/protocol/errors.ts';
 import type { FilePort, SlotId } from '#/agent/ports.ts';
-import type { BackendKind } from './boot/backend.ts';
 import { makeDirectory, readFile, removeFile, replaceFile } from './durable.ts';
 
 /** How a version is started and stopped without the agent. */
@@ -39,17 +38,6 @@ export interface GuardFiles {
   keepRecipe(slot: SlotId, recipe: StartRecipe): Promise<void>;
 }
 
-/** What the guard of a partition host has to know besides (docs/specs/guard.md, section 5). */
-export interface GuardPartitions {
-  readonly backend: BackendKind;
-  /** PARTUUIDs. */
-  readonly slots: { readonly a: string; readonly b: string };
-  /** The partition of ORDER, by a path that outlives a change of names. */
-  readonly env?: string;
-  readonly esp?: string;
-  readonly program?: string;
-}
-
 /** The guard's files below the state directory. */
 export function guardFiles(options: {
   readonly files: FilePort;
@@ -58,7 +46,8 @@ export function guardFiles(options: {
   readonly slotsRoot: string;
   readonly heartbeatLostMs: number;
   readonly slotPath: (slot: SlotId) => string;
-  readonly partitions?: () => Promise<GuardPartitions>;
+  /** Partition hosts: what the guard has to know of slots and boot loader, as key and value. */
+  readonly partitions?: () => Promise<readonly (readonly [string, string])[]>;
 }): GuardFiles {
   const { files } = options;
   const directory = join(options.stateDirectory, 'guard');
@@ -73,14 +62,14 @@ export function guardFiles(options: {
     async settle() {
       await makeDirectory(files, directory);
       const { runDirectory, slotsRoot, heartbeatLostMs, partitions } = options;
-      const more = partitions === undefined ? [] : partitionLines(await partitions());
       const lines: readonly (readonly [string, string])[] = [
         ['run', runDirectory],
         ['root', slotsRoot],
         ['lost_ms', String(heartbeatLostMs)],
-        ...more,
+        ...((await partitions?.()) ?? []),
       ];
-      await put('settings', `switchback-guard/1\n${textOf(lines)}`);
+      const text = lines.map(([key, value]) => `${key}=${escaped(value)}\n`).join('');
+      await put('settings', `switchback-guard/1\n${text}`);
     },
     async keepRecipe(slot, recipe) {
       await put(`start.${slot}`, recipeText(recipe));
@@ -95,25 +84,9 @@ export function guardFiles(options: {
 
 /** The text of a recipe. */
 export function recipeText(recipe: StartRecipe): string {
-  return `switchback-start/1\n${textOf(recipeLines(recipe))}`;
-}
-
-function partitionLines(of: GuardPartitions): readonly (readonly [string, string])[] {
-  const { backend, slots, env, esp, program } = of;
-  const paths = Object.entries({ env, esp, program }).flatMap(([key, value]) =>
-    value === undefined ? [] : [[key, value] as const],
-  );
-  return [
-    ['mode', 'partition'],
-    ['backend', backend],
-    ['slot_a', slots.a],
-    ['slot_b', slots.b],
-    ...paths,
-  ];
-}
-
-function textOf(lines: readonly (readonly [string, string])[]): string {
-  return lines.map(([key, value]) => `${key}=${escaped(value)}\n`).join('');
+  return `switchback-start/1\n${recipeLines(recipe)
+    .map(([key, value]) => `${key}=${escaped(value)}\n`)
+    .join('')}`;
 }
 
 function recipeLines(recipe: StartRecipe): readonly (readonly [string, string])[] {
