@@ -202,12 +202,15 @@ export async function readAll(
 ): Promise<Uint8Array> {
   const parts: Uint8Array[] = [];
   let size = 0;
+  let wantBytes = firstReadBytes;
   for (;;) {
-    const buffer = new Uint8Array(size === 0 ? firstReadBytes : 64 * 1024);
+    const buffer = new Uint8Array(wantBytes);
     const count = await file.read(buffer, size);
     if (count === 0) break;
     parts.push(buffer.subarray(0, count));
     size += count;
+    // Less than asked for is the end, which one more read confirms.
+    wantBytes = count < wantBytes ? 1 : 64 * 1024;
     if (size > limitBytes) {
       throw new Problem('E_STATE', `read ${path}: more than ${limitBytes} bytes`, { path });
     }

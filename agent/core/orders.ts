@@ -193,9 +193,10 @@ export function refusal(state: State, command: Command): Failure | null {
       return isResting ? null : no(`the host is ${state.at}; wait until it is idle`);
     }
     case 'clear':
-      return state.at === 'needs-attention' && state.step === 'rest'
+      if (state.at !== 'needs-attention') return no(`the host is ${state.at}, not needs-attention`);
+      return state.step === 'rest'
         ? null
-        : no(`the host is ${state.at}, not needs-attention`);
+        : no(`the host is busy in needs-attention (${state.step}); give the order again in a moment`);
     case 'rollback':
       return refusalOfRollback(state, no);
   }

@@ -3,7 +3,7 @@ import { bootLoaderView } from './boot-loader.ts';
 import type { Family } from './family.ts';
 import { bitRot } from './flips.ts';
 import { machine } from './machine.ts';
-import { doubleFaults, singleFaults } from './port-faults.ts';
+import { doubleFaults, singleFaults, tripleFaults } from './port-faults.ts';
 import { controlCuts, powerCuts } from './power-cuts.ts';
 import { syscallErrors, syscallKills } from './syscalls.ts';
 
@@ -13,6 +13,7 @@ export const families: readonly Family[] = [
   bootLoaderView,
   singleFaults,
   doubleFaults,
+  tripleFaults,
   syscallKills,
   syscallErrors,
   controlCuts,

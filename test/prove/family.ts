@@ -1,9 +1,14 @@
 /** A family of proofs: many faults of one kind, tried on one thing, with what became of them. */
 
+/** `ci`: a share for each commit, other cases with each seed. `full`: all that is promised. `long`: more, for hours. */
+export const scales = ['ci', 'full', 'long'] as const;
+export type Scale = (typeof scales)[number];
+
 export interface FamilyOptions {
   readonly seed: number;
-  /** Everything instead of a fair share. */
-  readonly isLong: boolean;
+  readonly scale: Scale;
+  /** Only cases whose name has this in it, where cases have names: to try one again. */
+  readonly match: string;
   /** dist/agent.mjs with its companions, for families that run the shipped agent. */
   readonly agentProgram: () => Promise<string>;
   /** Notes for the reader, printed at once. */

@@ -7,13 +7,13 @@ import type { Family, Finding } from './family.ts';
 export const machine: Family = {
   name: 'machine',
   what: 'every reachable state of the agent machine, any one disturbance (--long: any two)',
-  run({ isLong }) {
+  run({ scale }) {
     const findings: Finding[] = [];
     let cases = 0;
     let states = 0;
     for (const kind of kinds) {
       for (const nature of natures) {
-        const disturbances = isLong ? 2 : 1;
+        const disturbances = scale === 'long' ? 2 : 1;
         const found = explore({ kind, nature, disturbances }, { step, mustJournal });
         cases += 1;
         states += found.states;

@@ -12,6 +12,7 @@ import {
   type Finding,
   forEachParallel,
   type Outcome,
+  type Scale,
 } from './family.ts';
 
 const fileSystems = ['ext4', 'xfs', 'btrfs'] as const;
@@ -20,11 +21,14 @@ const PARALLEL = 2;
 interface Subject {
   /** The program that records and cuts, beside this file. */
   readonly program: string;
-  readonly shortCuts: number;
-  readonly longCuts: number;
+  /** Cuts per file system. */
+  readonly cuts: Readonly<Record<Scale, number>>;
 }
-const agent: Subject = { program: 'power-cuts-run.ts', shortCuts: 34, longCuts: 700 };
-const control: Subject = { program: 'control-cuts-run.ts', shortCuts: 100, longCuts: 1000 };
+const agent: Subject = { program: 'power-cuts-run.ts', cuts: { ci: 34, full: 340, long: 2000 } };
+const control: Subject = {
+  program: 'control-cuts-run.ts',
+  cuts: { ci: 100, full: 330, long: 1000 },
+};
 /** Far above what a run takes; a file system that hangs is ended by it. */
 const LIMIT_MS = 90 * 60_000;
 
@@ -55,10 +59,10 @@ async function runOnAll(subject: Subject, options: FamilyOptions): Promise<Outco
 async function runOn(
   subject: Subject,
   fileSystem: (typeof fileSystems)[number],
-  { agentProgram, isLong, seed, say }: FamilyOptions,
+  { agentProgram, scale, seed, say }: FamilyOptions,
 ): Promise<Outcome> {
   const directory = mkdtempSync(join(tmpdir(), `prove-${fileSystem}-`));
-  const count = isLong ? subject.longCuts : subject.shortCuts;
+  const count = subject.cuts[scale];
   const args = [
     directory,
     fileSystem,

@@ -50,9 +50,11 @@ const errors: Readonly<Record<string, readonly string[]>> = {
 
 /** Two processors, two hosts at a time. */
 const PARALLEL = 2;
-/** Of a run that may not take long. */
-const SHORT_KILLS = 60;
-const SHORT_ERRORS = 12;
+/** Of the calls of a story. */
+const shares = {
+  kill: { ci: 60, full: Number.POSITIVE_INFINITY, long: Number.POSITIVE_INFINITY },
+  error: { ci: 16, full: 120, long: Number.POSITIVE_INFINITY },
+} as const;
 
 interface Case {
   readonly call: string;
@@ -77,7 +79,6 @@ export const syscallKills: Family = {
 
 export const syscallErrors: Family = {
   name: 'syscalls failed',
-  isOnlyLong: true,
   what: 'the shipped agent, a system call answered with EIO, ENOSPC, EINTR or EROFS',
   run: (options) => sweep(options, 'error'),
 };
@@ -92,8 +93,8 @@ async function sweep(options: FamilyOptions, kind: 'kill' | 'error'): Promise<Ou
         ? [{ call, number, fault: 'signal=SIGKILL' }]
         : (errors[call] ?? []).map((error) => ({ call, number, fault: `error=${error}` })),
     );
-    const share = kind === 'kill' ? SHORT_KILLS : SHORT_ERRORS;
-    const cases = options.isLong ? all : drawn(all, share, options.seed);
+    const matching = all.filter((one) => nameOf(one).includes(options.match));
+    const cases = drawn(matching, shares[kind][options.scale], options.seed);
     options.say(`${all.length} calls to hit, ${cases.length} of them now`);
     const findings: Finding[] = [];
     let hits = 0;
@@ -106,6 +107,10 @@ async function sweep(options: FamilyOptions, kind: 'kill' | 'error'): Promise<Ou
   } finally {
     rmSync(directory, { recursive: true, force: true });
   }
+}
+
+function nameOf({ call, number, fault }: Case): string {
+  return `${call} number ${number}, ${fault}`;
 }
 
 async function setUp(directory: string, program: string): Promise<Bench> {
@@ -161,12 +166,13 @@ async function countCalls(
 
 async function tryCase(
   bench: Bench,
-  { call, number, fault }: Case,
+  one: Case,
   lane: number,
   kind: 'kill' | 'error',
 ): Promise<{ readonly wasHit: boolean; readonly found: readonly Finding[] }> {
   const { releases, digests } = bench;
-  const name = `${call} number ${number}, ${fault}`;
+  const { call, number, fault } = one;
+  const name = nameOf(one);
   const host = freshHost(bench, `lane-${lane}`);
   const log = join(bench.directory, `lane-${lane}.log`);
   const inject = `inject=${call}:${fault}:when=${number}`;

@@ -115,7 +115,9 @@ workers = 1
       const status = await this.status();
       if (status === null) return null;
       const isDone = status.state === 'idle' && status.step === 'settled';
-      if (isDone || status.state === 'needs-attention') return status;
+      // Before it rests in needs-attention it tidies up, and takes no order.
+      const asks = status.state === 'needs-attention' && status.step === 'rest';
+      if (isDone || asks) return status;
       await pause();
     }
     return null;

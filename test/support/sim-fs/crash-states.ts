@@ -30,16 +30,25 @@ export interface CrashState {
   readonly cut: number;
   /** The world at the moment of the crash: the last mark before it, or null. */
   readonly world: unknown;
+  /** What a later power cut could still take back: empty after a power cut. */
+  readonly unsynced: Unsynced;
 }
+
+/** Changes that no sync has made durable. */
+export interface Unsynced {
+  readonly entries: readonly PendingEntry[];
+  readonly files: ReadonlyMap<Inode, PendingFile>;
+}
+const nothingUnsynced: Unsynced = { entries: [], files: new Map() };
 
 /** Combinations at one cut beyond this number are sampled: all old, all new, each alone, then at random by the seed. */
 export const MAX_STATES_PER_CUT = 64;
 
-interface PendingFile {
+export interface PendingFile {
   durable: Uint8Array;
   pending: DataChange[];
 }
-interface PendingEntry {
+export interface PendingEntry {
   readonly directory: Inode;
   readonly name: string;
   durable: Inode | null;
@@ -56,16 +65,20 @@ interface Walk {
   world: unknown;
 }
 
+export interface CrashOptions {
+  readonly seed: number;
+  readonly from?: number;
+  /** Only crashes after so many entries. */
+  readonly cuts?: ReadonlySet<number>;
+  /** Leaves out what a power cut one entry earlier could have left as well, in the same world. */
+  readonly onlyNew?: boolean;
+}
+
 /** Every crash state after the first `from` log entries of a disk; equal neighbours are left to the caller. */
 export function* crashStates(
   { base, log }: DiskHistory,
   model: PersistenceModel,
-  options: {
-    readonly seed: number;
-    readonly from?: number;
-    /** Only crashes after so many entries. */
-    readonly cuts?: ReadonlySet<number>;
-  },
+  options: CrashOptions,
 ): Generator<CrashState> {
   const walk = startWalk(base);
   const from = options.from ?? 0;
@@ -73,27 +86,43 @@ export function* crashStates(
     const entry = cut === 0 ? null : (log[cut - 1] ?? null);
     if (entry !== null) advance(walk, entry, model);
     if (cut < from || options.cuts?.has(cut) === false) continue;
-    for (const image of imagesAt(walk, model, options.seed + cut)) {
+    const news = options.onlyNew === true && cut > from && model !== 'kill' ? entry : null;
+    for (const image of imagesAt(walk, model, options.seed + cut, news)) {
       if (model !== 'kill') {
-        yield { image, history: { base: image, log: [] }, cut, world: walk.world };
+        const history = { base: image, log: [] };
+        yield { image, history, cut, world: walk.world, unsynced: nothingUnsynced };
         continue;
       }
-      const done = log.slice(0, cut);
-      yield { image, history: { base, log: done }, cut, world: walk.world };
+      const history = { base, log: log.slice(0, cut) };
+      yield { image, history, cut, world: walk.world, unsynced: unsyncedIn(walk) };
     }
     const torn = model === 'kill' ? tornWrite(entry) : null;
     if (torn !== null) {
       const history = { base, log: [...log.slice(0, cut - 1), torn] };
-      yield { image: replay(history), history, cut, world: walk.world };
+      const image = replay(history);
+      yield { image, history, cut, world: walk.world, unsynced: unsyncedIn(walk) };
     }
   }
+}
+
+function unsyncedIn(walk: Walk): Unsynced {
+  return {
+    entries: [...walk.entries.values()]
+      .filter((entry) => entry.versions.length > 0)
+      .map((entry) => ({ ...entry, versions: [...entry.versions] })),
+    files: new Map(
+      [...walk.files]
+        .filter(([, file]) => file.pending.length > 0)
+        .map(([inode, file]) => [inode, { ...file, pending: [...file.pending] }]),
+    ),
+  };
 }
 
 /** The disk as programs see it after a history. */
 export function replay({ base, log }: DiskHistory): Image {
   const walk = startWalk(base);
   for (const entry of log) advance(walk, entry, 'kill');
-  for (const image of imagesAt(walk, 'kill', 0)) return image;
+  for (const image of imagesAt(walk, 'kill', 0, null)) return image;
   throw new Error('a history has exactly one live image');
 }
 
@@ -175,21 +204,38 @@ function commitSync(walk: Walk, inode: Inode, model: PersistenceModel): void {
   if (model === 'ordered') walk.uncommitted = [];
 }
 
-/** One thing that may have come out in several ways: how to put each into the image under construction. */
-type Choice = readonly ((draft: Draft) => void)[];
+/** One thing that may have come out in several ways. */
+type Choice = readonly Option[];
+interface Option {
+  /** Puts it into the image under construction. */
+  readonly put: (draft: Draft) => void;
+  /** Only since the newest log entry can it have come out like this. */
+  readonly isNew: boolean;
+}
 interface Draft {
   readonly nodes: Map<Inode, Node>;
   readonly entries: Map<Inode, Map<string, Inode>>;
 }
 
-function* imagesAt(walk: Walk, model: PersistenceModel, seed: number): Generator<Image> {
-  const choices = [...entryChoices(walk, model), ...dataChoices(walk, model)];
+/** `news`: only images that the log before this, its newest entry, could not have left; null: all. */
+function* imagesAt(
+  walk: Walk,
+  model: PersistenceModel,
+  seed: number,
+  news: LogEntry | null,
+): Generator<Image> {
+  // A sync takes outcomes away and adds none.
+  if (news?.do === 'sync' || news?.do === 'failed-sync') return;
+  const isFiltered = news !== null && news.do !== 'mark';
+  const choices = [...entryChoices(walk, model, news), ...dataChoices(walk, model, news)];
   for (const picks of combinations(
     choices.map((choice) => choice.length),
     seed,
   )) {
+    const options = choices.map((choice, index) => choice[picks[index] ?? 0]);
+    if (isFiltered && !options.some((option) => option?.isNew)) continue;
     const draft = durableDraft(walk);
-    for (const [index, choice] of choices.entries()) choice[picks[index] ?? 0]?.(draft);
+    for (const option of options) option?.put(draft);
     yield draft;
   }
 }
@@ -213,46 +259,64 @@ function setEntry(draft: Draft, directory: Inode, name: string, inode: Inode | n
 }
 
 /** First the oldest outcome, last the newest. */
-function entryChoices(walk: Walk, model: PersistenceModel): readonly Choice[] {
+function entryChoices(
+  walk: Walk,
+  model: PersistenceModel,
+  news: LogEntry | null,
+): readonly Choice[] {
+  const changed = news?.do === 'entries' ? news.changes : [];
   if (model === 'weak') {
     return [...walk.entries.values()]
       .filter((entry) => entry.versions.length > 0)
-      .map((entry) =>
-        [...new Set([entry.durable, ...entry.versions])].map((version) => (draft: Draft) => {
-          setEntry(draft, entry.directory, entry.name, version);
-        }),
-      );
+      .map(({ directory, name, durable, versions }) => {
+        const isChanged = changed.some((one) => one.directory === directory && one.name === name);
+        const before = new Set([durable, ...(isChanged ? versions.slice(0, -1) : versions)]);
+        return [...new Set([durable, ...versions])].map((version) => ({
+          put: (draft: Draft) => setEntry(draft, directory, name, version),
+          isNew: !before.has(version),
+        }));
+      });
   }
   const changes = walk.uncommitted;
-  const applyFirst = (count: number) => (draft: Draft) => {
-    for (const change of changes.slice(0, count).flat()) {
-      setEntry(draft, change.directory, change.name, change.after);
-    }
-  };
+  const applyFirst = (count: number): Option => ({
+    put: (draft) => {
+      for (const change of changes.slice(0, count).flat()) {
+        setEntry(draft, change.directory, change.name, change.after);
+      }
+    },
+    isNew: changed.length > 0 && count === changes.length,
+  });
   if (model === 'kill') return [[applyFirst(changes.length)]];
   return [Array.from({ length: changes.length + 1 }, (_, count) => applyFirst(count))];
 }
 
-function dataChoices(walk: Walk, model: PersistenceModel): readonly Choice[] {
+function dataChoices(
+  walk: Walk,
+  model: PersistenceModel,
+  news: LogEntry | null,
+): readonly Choice[] {
   const choices: Choice[] = [];
   for (const [inode, file] of walk.files) {
     if (file.pending.length === 0) continue;
-    const contents =
-      model === 'kill'
-        ? [file.pending.reduce(applyData, file.durable)]
-        : model === 'ordered'
-          ? inOrder(file)
-          : inAnyWay(file);
-    const distinct = new Map(
-      contents.map((bytes) => [Buffer.from(bytes).toString('latin1'), bytes]),
-    );
+    const isChanged = (news?.do === 'write' || news?.do === 'truncate') && news.inode === inode;
+    const earlier = isChanged ? { ...file, pending: file.pending.slice(0, -1) } : file;
+    const before = new Set(contentsOf(earlier, model).map(textOf));
+    const distinct = new Map(contentsOf(file, model).map((bytes) => [textOf(bytes), bytes]));
     choices.push(
-      [...distinct.values()].map((bytes) => (draft: Draft) => {
-        draft.nodes.set(inode, { kind: 'file', bytes });
-      }),
+      [...distinct].map(([text, bytes]) => ({
+        put: (draft) => void draft.nodes.set(inode, { kind: 'file', bytes }),
+        isNew: !before.has(text),
+      })),
     );
   }
   return choices;
+}
+
+const textOf = (bytes: Uint8Array): string => Buffer.from(bytes).toString('latin1');
+
+function contentsOf(file: PendingFile, model: PersistenceModel): readonly Uint8Array[] {
+  if (model === 'kill') return [file.pending.reduce(applyData, file.durable)];
+  return model === 'ordered' ? inOrder(file) : inAnyWay(file);
 }
 
 function inOrder(file: PendingFile): readonly Uint8Array[] {

@@ -1,8 +1,9 @@
 /**
- * Crash exploration: runs a scenario, then starts the agent again on every disk that a crash at any moment could have left,
- * and again on every disk that a crash of that recovery could have left, and says what was wrong at the end.
+ * Crash exploration: runs a scenario, then starts the agent again on every disk that a crash at any moment could have left, and
+ * again on every disk that a crash of that recovery could have left, and says what was wrong at the end. Of states that are
+ * the same to the agent (state-key.ts) one is recovered, so that all of them can be looked at.
  */
-import { imageKey, type Image } from '#/test/support/sim-fs/image.ts';
+import type { Image } from '#/test/support/sim-fs/image.ts';
 import {
   crashStates,
   persistenceModels,
@@ -10,8 +11,8 @@ import {
   type DiskHistory,
   type PersistenceModel,
 } from '#/test/support/sim-fs/crash-states.ts';
-import { simRandom } from './sim-clock.ts';
 import { runHost, type Run, type Scenario, type World } from './sim-host.ts';
+import { stateKey } from './state-key.ts';
 
 export interface Exploration {
   readonly scenario: Scenario;
@@ -21,15 +22,13 @@ export interface Exploration {
   readonly checkDisk: (image: Image) => readonly string[];
   /** What is wrong once the host rests again. `before` is the world at the moment of the crash. */
   readonly checkEnd: (run: Run, before: World) => readonly string[];
-  /** Crashes in a row, and how many states of each further crash are tried per recovery at most. */
+  /** Crashes in a row. */
   readonly depth: number;
-  readonly samplesPerRecovery: number;
-  /** At most so many crash states of the first crash, drawn evenly; all when there are fewer. */
-  readonly maxFirst: number;
+  /** Of the states after the first crash, so many are recovered: one in `oneIn`, drawn by the seed. 1: all. */
+  readonly oneIn: number;
+  /** As `oneIn`, for the states after each further crash. */
+  readonly oneInLater?: number;
   readonly seed: number;
-  readonly models?: readonly PersistenceModel[];
-  /** Stop at the first violation: for mutants. */
-  readonly failFast?: boolean;
 }
 
 export interface Violation {
@@ -38,10 +37,16 @@ export interface Violation {
   readonly what: readonly string[];
 }
 
+/** Of one number of crashes in a row. */
+export interface Level {
+  /** Crash states that were formed. */
+  readonly formed: number;
+  /** Those that were recovered: no other of them was the same to the agent. */
+  readonly recovered: number;
+}
+
 export interface Explored {
-  readonly states: number;
-  /** States after two crashes. */
-  readonly doubleStates: number;
+  readonly levels: readonly Level[];
   readonly operations: number;
   readonly violations: readonly Violation[];
 }
@@ -52,117 +57,85 @@ const MAX_VIOLATIONS = 20;
 export async function explore(exploration: Exploration): Promise<Explored> {
   const { disk, world, scenario, seed } = exploration;
   const base = await runHost(disk, world, scenario, seed);
-  const tally = { states: 0, doubleStates: 0, violations: [] as Violation[] };
-  const problems = [...endProblems(base), ...exploration.checkEnd(base, world)];
-  if (problems.length > 0) tally.violations.push({ path: 'no crash', what: problems });
-  await crashEverywhere(exploration, { base: disk.base, log: base.sim.log }, disk.log.length, {
-    path: '',
-    depth: 1,
-    limit: exploration.maxFirst,
-    tally,
-  });
-  return { ...tally, operations: base.sim.log.length - disk.log.length };
+  const walk = new CrashWalk(exploration);
+  walk.note('no crash', [...endProblems(base), ...exploration.checkEnd(base, world)]);
+  const history = { base: disk.base, log: base.sim.log };
+  await walk.crashEverywhere(history, disk.log.length, '', 1);
+  const { levels, violations } = walk;
+  return { levels, violations, operations: base.sim.log.length - disk.log.length };
 }
 
-interface Level {
-  readonly path: string;
-  readonly depth: number;
-  readonly limit: number;
-  readonly tally: { states: number; doubleStates: number; violations: Violation[] };
-}
+class CrashWalk {
+  readonly levels: { formed: number; recovered: number }[];
+  readonly violations: Violation[] = [];
+  readonly #exploration: Exploration;
+  /** Keys of states that were recovered, and how many crashes were still to be tried from them. */
+  readonly #seen = new Map<string, number>();
 
-async function crashEverywhere(
-  exploration: Exploration,
-  history: DiskHistory,
-  from: number,
-  level: Level,
-): Promise<void> {
-  const { tally } = level;
-  for (const model of exploration.models ?? persistenceModels) {
-    for (const state of chosenStates(exploration, history, model, from, level)) {
-      if (tally.violations.length >= (exploration.failFast === true ? 1 : MAX_VIOLATIONS)) return;
-      await recover(exploration, state, model, level);
+  constructor(exploration: Exploration) {
+    this.#exploration = exploration;
+    this.levels = Array.from({ length: exploration.depth }, () => ({ formed: 0, recovered: 0 }));
+  }
+
+  note(path: string, what: readonly string[]): void {
+    if (what.length > 0) this.violations.push({ path, what });
+  }
+
+  async crashEverywhere(
+    history: DiskHistory,
+    from: number,
+    path: string,
+    crashes: number,
+  ): Promise<void> {
+    const { seed } = this.#exploration;
+    for (const model of persistenceModels) {
+      for (const state of crashStates(history, model, { seed, from, onlyNew: true })) {
+        if (this.violations.length >= MAX_VIOLATIONS) return;
+        if (state.world === null || !this.#isNew(state, model, crashes)) continue;
+        const name = `${model}@${state.cut}`;
+        await this.#recover(state, model, path === '' ? name : `${path} > ${name}`, crashes);
+      }
     }
   }
-}
 
-async function recover(
-  exploration: Exploration,
-  state: CrashState,
-  model: PersistenceModel,
-  level: Level,
-): Promise<void> {
-  const { tally } = level;
-  const path = `${level.path}${level.path === '' ? '' : ' > '}${model}@${state.cut}`;
-  const before = state.world as World;
-  tally.states += 1;
-  if (level.depth > 1) tally.doubleStates += 1;
-  const run = await runHost(
-    state.history,
-    model === 'kill' ? before : afterPowerCut(before),
-    exploration.scenario,
-    exploration.seed + state.cut,
-  );
-  const what = [
-    ...exploration.checkDisk(state.image),
-    ...endProblems(run),
-    ...exploration.checkDisk(run.sim.image()),
-    ...exploration.checkEnd(run, before),
-  ];
-  if (what.length > 0) tally.violations.push({ path, what });
-  if (level.depth >= exploration.depth) return;
-  await crashEverywhere(
-    exploration,
-    { base: state.history.base, log: run.sim.log },
-    state.history.log.length,
-    { path, depth: level.depth + 1, limit: exploration.samplesPerRecovery, tally },
-  );
-}
-
-/** All distinct states, an even share of them after the first crash, or some drawn at random after a further one. */
-function chosenStates(
-  { seed }: Exploration,
-  history: DiskHistory,
-  model: PersistenceModel,
-  from: number,
-  { limit, depth, path }: Level,
-): readonly CrashState[] {
-  const cuts = history.log.length - from + 1;
-  if (depth > 1 && limit < cuts) {
-    const random = simRandom(seed + history.log.length + from + path.length);
-    const drawn = new Set<number>();
-    while (drawn.size < limit) drawn.add(from + Math.floor(random.unit() * cuts));
-    const byCut = Map.groupBy(
-      crashStates(history, model, { seed, from, cuts: drawn }),
-      (state) => state.cut,
-    );
-    return [...byCut.values()].flatMap((states) => {
-      const pick = states[Math.floor(random.unit() * states.length)];
-      return pick === undefined || pick.world === null ? [] : [pick];
-    });
+  #isNew(state: CrashState, model: PersistenceModel, crashes: number): boolean {
+    const { seed, depth, oneIn, oneInLater = 1 } = this.#exploration;
+    const level = this.levels[crashes - 1];
+    if (level !== undefined) level.formed += 1;
+    const key = stateKey(state, model);
+    const left = depth - crashes;
+    if ((this.#seen.get(key) ?? -1) >= left) return false;
+    this.#seen.set(key, left);
+    return isDrawn(key, seed, crashes === 1 ? oneIn : oneInLater);
   }
-  const states = distinctStates(history, model, from, seed);
-  const stride = Math.max(1, Math.ceil(states.length / limit));
-  return states.filter((_state, index) => index % stride === (seed + from) % stride);
+
+  async #recover(
+    state: CrashState,
+    model: PersistenceModel,
+    path: string,
+    crashes: number,
+  ): Promise<void> {
+    const { scenario, seed, depth, checkDisk, checkEnd } = this.#exploration;
+    const level = this.levels[crashes - 1];
+    if (level !== undefined) level.recovered += 1;
+    const before = state.world as World;
+    const world = model === 'kill' ? before : afterPowerCut(before);
+    const run = await runHost(state.history, world, scenario, seed);
+    this.note(path, [
+      ...checkDisk(state.image),
+      ...endProblems(run),
+      ...checkDisk(run.sim.image()),
+      ...checkEnd(run, before),
+    ]);
+    if (crashes >= depth) return;
+    const history = { base: state.history.base, log: run.sim.log };
+    await this.crashEverywhere(history, state.history.log.length, path, crashes + 1);
+  }
 }
 
-/** Crash states that differ in what is visible, what is pending or what the world knows. */
-function distinctStates(
-  history: DiskHistory,
-  model: PersistenceModel,
-  from: number,
-  seed: number,
-): readonly CrashState[] {
-  const seen = new Map<string, CrashState>();
-  const worlds = new Map<unknown, number>();
-  for (const state of crashStates(history, model, { seed, from })) {
-    if (state.world === null) continue;
-    if (!worlds.has(state.world)) worlds.set(state.world, worlds.size);
-    const pending = model === 'kill' ? state.history.log.length : 0;
-    const key = `${worlds.get(state.world)} ${pending} ${imageKey(state.image)}`;
-    if (!seen.has(key)) seen.set(key, state);
-  }
-  return [...seen.values()];
+/** One in `oneIn` of all keys, other ones with each seed. */
+function isDrawn(key: string, seed: number, oneIn: number): boolean {
+  return (Buffer.from(key, 'base64').readUInt32LE(0) + seed) % oneIn === 0;
 }
 
 /** Nothing runs, a new boot, its clock near zero; the wall clock went on. */

@@ -167,7 +167,8 @@ async function makeHost(
   scenario.onSim?.(sim);
   const files = scenario.wrap?.(sim.files) ?? sim.files;
   const clock = simClock({ ...start, bootId: `boot-${start.boot}` });
-  const random = simRandom(seed + 7919 * sim.log.length);
+  // Other names in each start, or two attempts would be one.
+  const random = simRandom(seed + 7919 * sim.log.length + 104_729 * start.boot);
   let world = start;
   const change = (changes: Partial<World>): void => {
     world = { ...world, ...changes, wallMs: clock.wallMs(), monotonicMs: clock.monotonicMs() };
