@@ -283,6 +283,8 @@ export interface StoredStart {
 export interface StateStore {
   /** Reads everything anew from disk, and tries whether it can be written. Throws nothing that is expected. */
   load(): Promise<StoredStart>;
+  /** False after a failed write, whoever made it, until `load` has read everything anew. */
+  isOpen(): boolean;
   append(entry: JournalEntry): Promise<void>;
   /** The newest transitions, oldest first. */
   history(count: number): Promise<readonly JournalEntry[]>;

@@ -309,6 +309,9 @@ class Loop {
         throw error;
       }
       const failure = asFailure(error);
+      // Not every transition is journalled: without this a store that an operation broke would stay closed for ever.
+      if (!this.#options.store.isOpen())
+        return { type: 'store-failed', failure, now: this.moment() };
       return { type: 'failed', do: effect.do, op: effect.op, failure, now: this.moment() };
     }
   }

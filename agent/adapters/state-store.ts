@@ -100,6 +100,7 @@ export function openStateStore(options: StateStoreOptions): StateStore {
         }
         return { ...found, denied: opened.denyList.entries(), writable: true };
       }),
+    isOpen: () => opened !== null,
     append: (entry) =>
       writing(async (store) => {
         const { bootId, monotonicMs, wallMs, ...data } = entry;

@@ -196,7 +196,9 @@ export function refusal(state: State, command: Command): Failure | null {
       if (state.at !== 'needs-attention') return no(`the host is ${state.at}, not needs-attention`);
       return state.step === 'rest'
         ? null
-        : no(`the host is busy in needs-attention (${state.step}); give the order again in a moment`);
+        : no(
+            `the host is busy in needs-attention (${state.step}); give the order again in a moment`,
+          );
     case 'rollback':
       return refusalOfRollback(state, no);
   }

@@ -104,6 +104,23 @@ describe('the disk fails', () => {
   );
 });
 
+describe('a store that an operation broke', () => {
+  it.each(['create', 'write', 'sync', 'rename'] as const)(
+    'F25 F30 one failed %s of a kept manifest, where nothing is journalled: opened again, and it goes on',
+    async (broken) => {
+      let wasHit = false;
+      const inject: Scenario['inject'] = ({ name, path }) => {
+        if (wasHit || name !== broken || !path.startsWith('/state/manifests/')) return null;
+        wasHit = true;
+        return 'EIO';
+      };
+      const { disk, world, scenario, checkEnd } = install;
+      const run = await runHost(disk, world, { ...scenario, inject }, 5);
+      expect([wasHit, run.ended, ...checkEnd(run, world)]).toEqual([true, 'rest']);
+    },
+  );
+});
+
 describe('told to end', () => {
   it('F70 SIGTERM at any moment: it ends at a safe point, and the next start goes on to the same end', async () => {
     for (const one of [install, unhealthy]) {

@@ -79,6 +79,9 @@ export function controlOracle(options: ControlOracleOptions): ControlOracle {
   let books = emptyBooks();
   let database: DatabaseSync | null = null;
   let entriesAfter: ReturnType<DatabaseSync['prepare']> | null = null;
+  let sequences: ReturnType<DatabaseSync['prepare']> | null = null;
+  /** Highest report that each host was seen at, in this store. */
+  const seen = new Map<string, number>();
   let seenStatements = -1;
   const counts = { offers: 0, ends: 0 };
   /** After a restore the history of the backup is read as it stands, and was checked when it happened. */
@@ -236,6 +239,16 @@ export function controlOracle(options: ControlOracleOptions): ControlOracle {
       if (!stored.has(scope)) fail(`R6 the halt of ${scope} is lost`);
   };
 
+  /** What is known of a host is what its newest report says: one that comes late changes nothing of it. */
+  const checkSequences = (): void => {
+    for (const { id, seq } of (sequences?.all() ?? []) as { id: string; seq: number }[]) {
+      const before = seen.get(id) ?? 0;
+      if (seq < before)
+        fail(`F77 what is known of ${id} went from report ${before} back to ${seq}`);
+      seen.set(id, seq);
+    }
+  };
+
   return {
     counts,
     check() {
@@ -245,6 +258,8 @@ export function controlOracle(options: ControlOracleOptions): ControlOracle {
         books = emptyBooks();
         database = control.database;
         entriesAfter = database.prepare('SELECT * FROM audit WHERE id > ? ORDER BY id');
+        sequences = database.prepare('SELECT id, seq FROM hosts');
+        seen.clear();
         if (isReplay) trace.tell(`control restored; ${revoked.size} revocations were known`);
       }
       // Nothing was asked of the store, so nothing is new in it.
@@ -257,6 +272,7 @@ export function controlOracle(options: ControlOracleOptions): ControlOracle {
       }
       isReplay = false;
       if (entries.length > 0) checkHalts();
+      checkSequences();
     },
     revokedMs: (artifactId) => books.revoked.get(artifactId) ?? null,
     hasFailed: (host, artifactId) => books.failed.has(`${host} ${artifactId}`),

@@ -14,6 +14,8 @@ export interface SimClock extends Clock {
   settle(): Promise<void>;
   /** Virtual milliseconds since this clock was made. */
   elapsedMs(): number;
+  /** The wall clock is set; the monotonic one goes on as it was. */
+  jumpWall(byMs: number): void;
 }
 
 /** A clock of the boot `bootId` that has run for `monotonicMs`. */
@@ -21,17 +23,30 @@ export function simClock(start: {
   readonly wallMs: number;
   readonly monotonicMs: number;
   readonly bootId: string;
+  /** Ends when no real call is under way, which the event loop alone does not wait for; null: none is. */
+  readonly pending?: () => Promise<void> | null;
 }): SimClock {
   let elapsed = 0;
+  let wallJump = 0;
   let order = 0;
   let sleepers: Sleeper[] = [];
   // Everything simulated is promises without I/O: when the event loop comes round, all of it has run.
-  const settle = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+  const settle = async (): Promise<void> => {
+    for (;;) {
+      await new Promise((resolve) => setImmediate(resolve));
+      const pending = start.pending?.() ?? null;
+      if (pending === null) return;
+      await pending;
+    }
+  };
   return {
-    wallMs: () => start.wallMs + elapsed,
+    wallMs: () => start.wallMs + elapsed + wallJump,
     monotonicMs: () => start.monotonicMs + elapsed,
     bootId: () => start.bootId,
     elapsedMs: () => elapsed,
+    jumpWall: (byMs) => {
+      wallJump += byMs;
+    },
     sleep(ms, signal) {
       if (signal?.aborted === true) return Promise.resolve(false);
       return new Promise((resolve) => {

@@ -64,6 +64,18 @@ export interface Scenario {
   readonly onRunner?: (runner: Runner) => void;
   /** Wraps the file port of the agent: mutants. */
   readonly wrap?: (files: FilePort) => FilePort;
+  /** Ends when no real call of such a port is under way; null: none is. */
+  readonly pending?: () => Promise<void> | null;
+  /** Wraps what the runner runs: faults of single effects. */
+  readonly wrapExecutors?: (executors: HostExecutors, inside: Inside) => HostExecutors;
+}
+
+export type HostExecutors = ReturnType<typeof createExecutors>;
+/** What a fault of an effect needs beside the effect. */
+export interface Inside {
+  readonly sim: SimFs;
+  readonly clock: SimClock;
+  readonly state: () => State;
 }
 
 export interface Run {
@@ -166,7 +178,8 @@ async function makeHost(
   const sim = simFs(replay(disk), scenario.inject, disk.log);
   scenario.onSim?.(sim);
   const files = scenario.wrap?.(sim.files) ?? sim.files;
-  const clock = simClock({ ...start, bootId: `boot-${start.boot}` });
+  const { pending = () => null } = scenario;
+  const clock = simClock({ ...start, bootId: `boot-${start.boot}`, pending });
   // Other names in each start, or two attempts would be one.
   const random = simRandom(seed + 7919 * sim.log.length + 104_729 * start.boot);
   let world = start;
@@ -264,11 +277,13 @@ async function makeHost(
     onRewound: () => runner.tell('rewound'),
     onFailure: () => undefined,
   });
+  const executors = createExecutors(ports);
+  const inside: Inside = { sim, clock, state: () => runner.state() };
   const runner: Runner = createRunner({
     clock,
     random,
     store,
-    executors: createExecutors(ports),
+    executors: scenario.wrapExecutors?.(executors, inside) ?? executors,
     observe: () => observeHost(ports),
     resume: async () => {
       const { liveArtifact } = await slots.observe();
@@ -288,6 +303,7 @@ async function makeHost(
       state.unreported.length === 0 &&
       store.waitingReports(1).length === 0 &&
       (state.retry === null || state.retry.code === 'E_DENIED') &&
+      state.poll.failures === 0 &&
       !state.modes.observeOnly;
     if (!isResting && state.at !== 'checking') restingSince = null;
     if (!isResting || polls === 0) return false;
