@@ -11,8 +11,7 @@ import { tornWrites } from '#/test/support/boot/torn-writes.ts';
 import { drawn, type Family, type Finding } from './family.ts';
 
 const DECISIONS = 24;
-const STATES = 1_500;
-const STATES_LONG = 20_000;
+const states = { ci: 300, full: 2_000, long: 20_000 } as const;
 
 interface Cut {
   readonly region: Uint8Array;
@@ -24,13 +23,13 @@ interface Cut {
 export const bootLoaderView: Family = {
   name: 'boot-loader',
   what: 'every decision seen by the real GRUB after a power cut, every sector and byte of its write',
-  async run({ seed, isLong, say }) {
+  async run({ seed, scale, say }) {
     if (!hasGrub()) {
       say('left out: packaging/install-test-tools.sh installs grub-emu and the tools for its disk');
       return { cases: 0, states: 0, findings: [] };
     }
     const cuts = await decide();
-    const chosen = drawn(cuts, isLong ? STATES_LONG : STATES, seed);
+    const chosen = drawn(cuts, states[scale], seed);
     const findings: Finding[] = [];
     using disk = grubDisk();
     for (let from = 0; from < chosen.length; from += VIEWS_MAX) {

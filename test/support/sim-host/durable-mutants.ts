@@ -1,14 +1,51 @@
-/** Mistakes in the durable writes that lose something that was promised, and the hunt for them. */
+/**
+ * T14: every statement of the durable writes that syncs or swaps, left out or done in the wrong order, and the hunt for a crash that
+ * shows it. A statement is meant, not each of its callers: docs/decisions/0073-statements-not-callers.md.
+ */
+import { explore, type Violation } from './explore.ts';
 import { huntMutant } from './explore-mutant.ts';
-import { recordSites, type Mutant } from './mutants.ts';
-import { scenarioCases } from './scenarios.ts';
+import { mutate, recordSites, type Mutant, type MutantKind } from './mutants.ts';
+import { scenarioCases, type ScenarioCase } from './scenarios.ts';
 import { runHost } from './sim-host.ts';
 
 const seed = 3;
 /** By the end of their title: small scenarios first. */
 const used = ['first install on an empty host', 'install and commit', 'is not tried again'];
 
-/** Kind and call site, innermost function first. */
+const statement = (kind: MutantKind, site: string): Mutant => ({ kind, site: `${site} *` });
+
+/** All of agent/adapters/durable.ts, and those beside it. */
+export const statements: Readonly<Record<string, Mutant>> = {
+  'a replaced file is not synced': statement('no sync', 'replaceFile'),
+  'a replaced file is synced after its rename': statement('sync after rename', 'replaceFile'),
+  'a file is replaced in two steps': statement('rename in two steps', 'replaceFile'),
+  'the directory of a replaced file is not synced': statement(
+    'no sync',
+    'syncDirectory < replaceFile',
+  ),
+  'a record of the journal is not synced': statement('no sync', 'appendRecord'),
+  'a link is switched in two steps': statement('link in two steps', 'switchLink'),
+  'the directory of a switched link is not synced': statement(
+    'no sync',
+    'syncDirectory < switchLink',
+  ),
+  'a link that is switched already is not synced': statement('no sync', 'syncDirectory < point'),
+  'the parent of a new directory is not synced': statement(
+    'no sync',
+    'syncDirectory < makeDirectory',
+  ),
+  'the directory of a removed file is not synced': statement(
+    'no sync',
+    'syncDirectory < removeFile',
+  ),
+  'a directory is opened without a sync': statement('no sync', 'syncDirectory < openDirectory'),
+  'the directory of removed versions is not synced': statement(
+    'no sync',
+    'syncDirectory < #remove',
+  ),
+};
+
+/** Kind and call site, innermost function first: writes whose loss was promised against, one by one. */
 export const mustBeCaught: readonly string[] = [
   // A journal record that is not synced: its effects ran, and it is gone.
   'no sync: appendRecord < write < append',
@@ -30,9 +67,14 @@ export const mustBeCaught: readonly string[] = [
 export interface DurableHunt {
   /** Every call site that the scenarios come by. */
   readonly sites: ReadonlyMap<string, Mutant>;
-  /** Where and how the mutant showed, or null. */
+  /** Where and how the mutant of one call site showed, or null. */
   hunt(mutant: Mutant): Promise<string | null>;
+  /** The same for a statement: every crash and a share of second ones, in scenario after scenario. */
+  huntEverywhere(mutant: Mutant): Promise<string | null>;
 }
+
+/** After one in so many first crashes, every second one is tried. */
+const SECOND_ONE_IN = 6;
 
 /** Runs the scenarios once and notes their call sites. */
 export async function prepareHunt(): Promise<DurableHunt> {
@@ -55,5 +97,38 @@ export async function prepareHunt(): Promise<DurableHunt> {
       }
       return null;
     },
+    async huntEverywhere(mutant) {
+      const rest = all.filter((one) => !cases.includes(one));
+      for (const depth of [1, 2]) {
+        for (const one of [...cases, ...rest]) {
+          const caught = await exploreMutant(one, mutant, depth);
+          if (caught !== null) return caught;
+        }
+      }
+      return null;
+    },
   };
+}
+
+async function exploreMutant(
+  one: ScenarioCase,
+  mutant: Mutant,
+  depth: number,
+): Promise<string | null> {
+  const scenario = { ...one.scenario, wrap: withMutant(mutant) };
+  const oneIn = depth === 1 ? 1 : SECOND_ONE_IN;
+  // Most mistakes show after a power cut, those of a start after a kill before it.
+  const models = depth === 1 ? (['weak'] as const) : (['kill', 'weak'] as const);
+  const bounds = { depth, oneIn, seed, models, maxViolations: 1 };
+  const { violations } = await explore({ ...one, scenario, ...bounds });
+  const [found] = violations;
+  return found === undefined ? null : describe(one, found);
+}
+
+function withMutant(mutant: Mutant): NonNullable<ScenarioCase['scenario']['wrap']> {
+  return (files) => mutate(files, mutant, () => undefined);
+}
+
+function describe({ title }: ScenarioCase, { path, what }: Violation): string {
+  return `${path} of "${title}": ${what.join('; ')}`;
 }

@@ -29,6 +29,10 @@ export interface Exploration {
   /** As `oneIn`, for the states after each further crash. */
   readonly oneInLater?: number;
   readonly seed: number;
+  /** In this order; absent: from kind to cruel. */
+  readonly models?: readonly PersistenceModel[];
+  /** Stops at so many violations. */
+  readonly maxViolations?: number;
 }
 
 export interface Violation {
@@ -87,10 +91,10 @@ class CrashWalk {
     path: string,
     crashes: number,
   ): Promise<void> {
-    const { seed } = this.#exploration;
-    for (const model of persistenceModels) {
+    const { seed, models = persistenceModels, maxViolations = MAX_VIOLATIONS } = this.#exploration;
+    for (const model of models) {
       for (const state of crashStates(history, model, { seed, from, onlyNew: true })) {
-        if (this.violations.length >= MAX_VIOLATIONS) return;
+        if (this.violations.length >= maxViolations) return;
         if (state.world === null || !this.#isNew(state, model, crashes)) continue;
         const name = `${model}@${state.cut}`;
         await this.#recover(state, model, path === '' ? name : `${path} > ${name}`, crashes);

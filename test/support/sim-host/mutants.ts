@@ -11,6 +11,7 @@ export type MutantKind =
   | 'link in two steps';
 export interface Mutant {
   readonly kind: MutantKind;
+  /** The functions that lead to the call, innermost first; with ` *` at its end, whoever calls those. */
   readonly site: string;
 }
 
@@ -65,8 +66,12 @@ export function recordSites(files: FilePort, found: Map<string, Mutant>): FilePo
 /** The file port with this one mistake. `onHit` is called when it is made. */
 export function mutate(files: FilePort, mutant: Mutant, onHit: () => void): FilePort {
   const late = new Map<string, FileHandlePort>();
+  const statement = mutant.site.endsWith(' *') ? mutant.site.slice(0, -2) : null;
   const isHere = (): boolean => {
-    if (callSite() !== mutant.site) return false;
+    const site = callSite();
+    const isCalled =
+      statement !== null && (site === statement || site.startsWith(`${statement} < `));
+    if (site !== mutant.site && !isCalled) return false;
     onHit();
     return true;
   };
