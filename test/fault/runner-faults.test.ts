@@ -121,6 +121,26 @@ describe('a store that an operation broke', () => {
   );
 });
 
+describe('time that did not pass', () => {
+  it('F64 the machine is paused for hours in a trial, its monotonic clock stands still: no rollback', async () => {
+    let pauses = 0;
+    const wrapExecutors: Scenario['wrapExecutors'] = (executors, { clock, state }) => ({
+      ...executors,
+      async probe(effect, signal) {
+        if (state().at === 'trial') {
+          clock.jumpWall(5 * 3_600_000);
+          pauses += 1;
+        }
+        return await executors.probe(effect, signal);
+      },
+    });
+    const { disk, world, scenario, checkEnd } = install;
+    const run = await runHost(disk, world, { ...scenario, wrapExecutors }, 5);
+    expect(pauses).toBeGreaterThan(1);
+    expect([run.ended, ...checkEnd(run, world)]).toEqual(['rest']);
+  });
+});
+
 describe('told to end', () => {
   it('F70 SIGTERM at any moment: it ends at a safe point, and the next start goes on to the same end', async () => {
     for (const one of [install, unhealthy]) {

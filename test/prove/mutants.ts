@@ -8,7 +8,7 @@ import { explore } from '#/test/model/agent/explore.ts';
 import { mutants } from '#/test/model/agent/mutants.ts';
 import { planted, small } from '#/test/model/control/planted.ts';
 import { exploreFleet } from '#/test/support/control/explore-fleet.ts';
-import { mustBeCaught, prepareHunt } from '#/test/support/sim-host/durable-mutants.ts';
+import { mustBeCaught, prepareHunt, statements } from '#/test/support/sim-host/durable-mutants.ts';
 import { printTable } from './table.ts';
 import { textMutants } from './text-mutants.ts';
 
@@ -46,7 +46,10 @@ for (const { name } of textMutants) {
   const how = /^ {2}(?:wrong|lost|stuck): (.*)$/m.exec(run.stdout)?.[1];
   note('bit rot', name, run.status === 1 && how !== undefined ? how : null);
 }
-const { sites, hunt } = await prepareHunt();
+const { sites, hunt, huntEverywhere } = await prepareHunt();
+for (const [name, mutant] of Object.entries(statements)) {
+  note('faults at the port', name, await huntEverywhere(mutant));
+}
 for (const name of mustBeCaught) {
   const mutant = sites.get(name);
   note('power cuts at the port', name, mutant === undefined ? null : await hunt(mutant));

@@ -48,6 +48,7 @@ const errors: Readonly<Record<string, readonly string[]>> = {
   ftruncate: ['EIO', 'EINTR'],
 };
 
+const COUNTED_TIMEOUT_MS = 600_000;
 /** Two processors, two hosts at a time. */
 const PARALLEL = 2;
 /** Of the calls of a story. */
@@ -122,18 +123,23 @@ async function setUp(directory: string, program: string): Promise<Bench> {
   return bench;
 }
 
-function hostOf({ directory, releases, program }: Bench, name: string): LoneHost {
+function hostOf(
+  { directory, releases, program }: Bench,
+  name: string,
+  orderTimeoutMs?: number,
+): LoneHost {
   const volatile = join(directory, `${name}.run`);
   mkdirSync(volatile, { recursive: true });
-  return new LoneHost({ disk: join(directory, name), volatile, program, releases });
+  const limit = orderTimeoutMs === undefined ? {} : { orderTimeoutMs };
+  return new LoneHost({ disk: join(directory, name), volatile, program, releases, ...limit });
 }
 
-function freshHost(bench: Bench, name: string): LoneHost {
+function freshHost(bench: Bench, name: string, orderTimeoutMs?: number): LoneHost {
   for (const path of [name, `${name}.run`]) {
     rmSync(join(bench.directory, path), { recursive: true, force: true });
   }
   cpSync(bench.template, join(bench.directory, name), { recursive: true, verbatimSymlinks: true });
-  return hostOf(bench, name);
+  return hostOf(bench, name, orderTimeoutMs);
 }
 
 /** Which calls there are to hit: those of any thread that touch the host's files or a socket. */
@@ -141,7 +147,8 @@ async function countCalls(
   bench: Bench,
 ): Promise<readonly { readonly call: string; readonly number: number }[]> {
   const log = join(bench.directory, 'calls.log');
-  const host = freshHost(bench, 'counted');
+  // Nothing fails here, and strace is slow: it may take as long as it takes.
+  const host = freshHost(bench, 'counted', COUNTED_TIMEOUT_MS);
   host.start(['strace', '-f', '-qq', '-y', '-s', '0', '-e', `trace=${calls}`, '-o', log]);
   const told = await live(host, bench.releases);
   await host.kill();

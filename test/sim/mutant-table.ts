@@ -101,12 +101,6 @@ export const simMutants: readonly SimMutant[] = [
     "if (verdict === 'new') {",
     'if (verdict.length > 0) {',
   ),
-  one(
-    'events of late reports are dropped',
-    'control/engine/reports.ts',
-    'applyReport(host, report, fresh, verdict,',
-    "applyReport(host, report, verdict === 'late' ? [] : fresh, verdict,",
-  ),
   {
     name: 'a revoked version is offered',
     edits: [

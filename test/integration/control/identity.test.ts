@@ -74,6 +74,26 @@ describe('reports are counted once', () => {
     expect(timeline.items.map((e) => e.kind)).toEqual(['confirmed', 'staged', 'accepted']);
   });
 
+  it('F77 an end that stands only in a report that comes late is counted', async () => {
+    const { world, host } = await oneHost();
+    await using _ = world;
+    const v1 = await world.release(1);
+    await world.admin.call('groupPin', {
+      params: { group: 'web' },
+      body: { artifactId: v1, reason: 'v1' },
+    });
+    const { offer } = (await host.poll()).body;
+    if (!offer) throw new Error('nothing offered');
+    host.running = v1;
+    const ended = host.sign(host.document([host.event(offer, hex(16), 'confirmed')]));
+    const plain = host.sign(host.document([]));
+    expect((await host.send(plain)).status).toBe(202);
+    expect((await host.send(ended)).status).toBe(202);
+    const detail = await world.admin.call('hostShow', { params: { host: host.id } });
+    expect(detail.attempts[0]?.outcome).toBe('confirmed');
+    expect(detail.reportSeq).toBe(2);
+  });
+
   it('F77 a late report for an offer that was taken back does not count for the new one', async () => {
     const { world, host } = await oneHost();
     await using _ = world;

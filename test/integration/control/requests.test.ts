@@ -237,7 +237,7 @@ describe('operators', () => {
     expect(isProblem(after, 'E_UNAUTHENTICATED')).toBe(true);
   });
 
-  it('a change made for an older revision of a group is E_CONFLICT', async () => {
+  it('F78 a change made for an older revision of a group is E_CONFLICT', async () => {
     const group = await world.group('raced');
     const { revision } = await world.admin.call('groupShow', { params: { group } });
     await world.admin.call('groupPut', {

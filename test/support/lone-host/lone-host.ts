@@ -20,13 +20,15 @@ export interface LoneHostOptions extends HostPlaces {
   /** dist/agent.mjs. */
   readonly program: string;
   readonly releases: Releases;
+  /** An attempt that a fault holds up is left where it is after this. */
+  readonly orderTimeoutMs?: number;
 }
 
 /** A status is waited for so long: far more than any start takes, also on a loaded machine. */
 const ANSWER_TIMEOUT_MS = 60_000;
 const ASK_EVERY_MS = 15;
-/** An attempt that a fault holds up is left where it is after this. */
-const ORDER_TIMEOUT_MS = 20_000;
+/** Far more than an attempt takes, also on a loaded machine. */
+const ORDER_TIMEOUT_MS = 60_000;
 
 type Order = Extract<LocalRequest, { ask: 'order' }>['command'];
 
@@ -138,7 +140,8 @@ workers = 1
   async order(command: Order): Promise<AttemptEnd | null> {
     try {
       const end = askAgent<AttemptEnd>(this.#socket, { ask: 'order', wait: true, command });
-      return await Promise.race([end, afterLimit()]);
+      const { orderTimeoutMs = ORDER_TIMEOUT_MS } = this.#options;
+      return await Promise.race([end, after(orderTimeoutMs)]);
     } catch (error) {
       if (isProblem(error) || isReset(error)) return null;
       throw error;
@@ -208,9 +211,9 @@ function isReset(error: unknown): boolean {
   return ['ECONNRESET', 'EPIPE', 'UND_ERR_SOCKET', 'ERR_STREAM_PREMATURE_CLOSE'].includes(code);
 }
 
-function afterLimit(): Promise<null> {
+function after(ms: number): Promise<null> {
   return new Promise((resolve) => {
-    setTimeout(() => resolve(null), ORDER_TIMEOUT_MS).unref();
+    setTimeout(() => resolve(null), ms).unref();
   });
 }
 
