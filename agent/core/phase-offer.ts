@@ -125,6 +125,9 @@ export function checkingFailed(state: At<'checking'>, event: Failed): Turn {
   }
   if (want.kind === 'file' || want.kind === 'held') {
     const generation = want.kind === 'held' ? want.generation : null;
+    // An order of control stands until it cannot be carried out: one failure of the disk does not end it.
+    const mayPass = failure.kind !== 'refused' && failure.code !== 'E_STATE';
+    if (generation !== null && mayPass) return toIdle(pollLater(state, failure, now), leaving);
     const noted = { ...state, rollbackGeneration: generation ?? state.rollbackGeneration };
     return toIdle(withEnd(noted, failure, now), leaving);
   }

@@ -1,6 +1,7 @@
 /** The runner when the disk fails, when it is told to end, and when what it finds is damaged. */
 import { beforeAll, describe, expect, it } from 'vitest';
 import { replaceFile } from '#/agent/adapters/durable.ts';
+import { Problem } from '#/protocol/errors.ts';
 import { listImage, type Image } from '#/test/support/sim-fs/image.ts';
 import { simFs } from '#/test/support/sim-fs/sim-fs.ts';
 import { attemptEnds, diskProblems } from '#/test/support/sim-host/checks.ts';
@@ -13,6 +14,7 @@ const stride = isLong ? 1 : 7;
 
 let install: ScenarioCase;
 let unhealthy: ScenarioCase;
+let orderedBack: ScenarioCase;
 beforeAll(async () => {
   const cases = await scenarioCases();
   const find = (part: string): ScenarioCase => {
@@ -22,6 +24,7 @@ beforeAll(async () => {
   };
   install = find('install and commit');
   unhealthy = find('unhealthy version goes back');
+  orderedBack = find('orders the host back');
 });
 
 const rebooted = (world: World): World => ({
@@ -117,6 +120,26 @@ describe('a store that an operation broke', () => {
       const { disk, world, scenario, checkEnd } = install;
       const run = await runHost(disk, world, { ...scenario, inject }, 5);
       expect([wasHit, run.ended, ...checkEnd(run, world)]).toEqual([true, 'rest']);
+    },
+  );
+});
+
+describe('an order of control to go back', () => {
+  it.each(['E_IO', 'E_SPACE', 'E_BUSY'] as const)(
+    'F25 stands when the disk fails once while it is taken up (%s)',
+    async (code) => {
+      let failures = 0;
+      const wrapExecutors: Scenario['wrapExecutors'] = (executors) => ({
+        ...executors,
+        'resolve-held': async (effect, signal) => {
+          failures += 1;
+          if (failures === 1) throw new Problem(code, 'once');
+          return await executors['resolve-held'](effect, signal);
+        },
+      });
+      const { disk, world, scenario, checkEnd } = orderedBack;
+      const run = await runHost(disk, world, { ...scenario, wrapExecutors }, 5);
+      expect([failures, run.ended, ...checkEnd(run, world)]).toEqual([2, 'rest']);
     },
   );
 });

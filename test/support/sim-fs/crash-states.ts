@@ -9,7 +9,7 @@
  *   since its directory was synced, also the two halves of a rename; each unsynced write survives whole, not at all, in
  *   part, or as zeros, in any combination.
  */
-import type { Image, Inode, Node } from './image.ts';
+import { ROOT, type Image, type Inode, type Node } from './image.ts';
 import { applyData, type DataChange, type EntryChange, type LogEntry } from './log.ts';
 
 export type PersistenceModel = 'kill' | 'ordered' | 'weak';
@@ -38,8 +38,10 @@ export interface CrashState {
 export interface Unsynced {
   readonly entries: readonly PendingEntry[];
   readonly files: ReadonlyMap<Inode, PendingFile>;
+  /** What the versions of the entries are, as programs see them now. */
+  readonly nodes: ReadonlyMap<Inode, Node>;
 }
-const nothingUnsynced: Unsynced = { entries: [], files: new Map() };
+const nothingUnsynced: Unsynced = { entries: [], files: new Map(), nodes: new Map() };
 
 /** Combinations at one cut beyond this number are sampled: all old, all new, each alone, then at random by the seed. */
 export const MAX_STATES_PER_CUT = 64;
@@ -60,6 +62,8 @@ interface Walk {
   readonly nodes: Map<Inode, Node>;
   readonly files: Map<Inode, PendingFile>;
   readonly entries: Map<string, PendingEntry>;
+  /** What is durable of each directory; the maps in it are never changed. */
+  readonly durable: Map<Inode, ReadonlyMap<string, Inode>>;
   /** For `ordered`: directory changes that no sync has committed yet, one element per operation. */
   uncommitted: (readonly EntryChange[])[];
   world: unknown;
@@ -106,16 +110,21 @@ export function* crashStates(
 }
 
 function unsyncedIn(walk: Walk): Unsynced {
-  return {
-    entries: [...walk.entries.values()]
-      .filter((entry) => entry.versions.length > 0)
-      .map((entry) => ({ ...entry, versions: [...entry.versions] })),
-    files: new Map(
-      [...walk.files]
-        .filter(([, file]) => file.pending.length > 0)
-        .map(([inode, file]) => [inode, { ...file, pending: [...file.pending] }]),
-    ),
-  };
+  const entries = [...walk.entries.values()]
+    .filter((entry) => entry.versions.length > 0)
+    .map((entry) => ({ ...entry, versions: [...entry.versions] }));
+  const nodes = new Map<Inode, Node>();
+  for (const inode of entries.flatMap(({ durable, versions }) => [durable, ...versions])) {
+    const node = inode === null ? undefined : walk.nodes.get(inode);
+    if (inode === null || node === undefined) continue;
+    const file = walk.files.get(inode);
+    if (file === undefined) nodes.set(inode, node);
+    else nodes.set(inode, { kind: 'file', bytes: file.pending.reduce(applyData, file.durable) });
+  }
+  const files = [...walk.files]
+    .filter(([, file]) => file.pending.length > 0)
+    .map(([inode, file]) => [inode, { ...file, pending: [...file.pending] }] as const);
+  return { entries, files: new Map(files), nodes };
 }
 
 /** The disk as programs see it after a history. */
@@ -136,6 +145,7 @@ function startWalk(start: Image): Walk {
     nodes: new Map(start.nodes),
     files: new Map(),
     entries: new Map(),
+    durable: new Map(start.entries),
     uncommitted: [],
     world: null,
   };
@@ -165,6 +175,7 @@ function advance(walk: Walk, entry: LogEntry, model: PersistenceModel): void {
     case 'entries':
       if (entry.made !== null) {
         walk.nodes.set(entry.made.inode, entry.made.node);
+        if (entry.made.node.kind === 'directory') walk.durable.set(entry.made.inode, new Map());
         if (entry.made.node.kind === 'file') {
           walk.files.set(entry.made.inode, { durable: entry.made.node.bytes, pending: [] });
         }
@@ -196,11 +207,18 @@ function commitSync(walk: Walk, inode: Inode, model: PersistenceModel): void {
     file.durable = file.pending.reduce(applyData, file.durable);
     file.pending = [];
   }
+  const changed = new Map<Inode, Map<string, Inode>>();
   for (const entry of walk.entries.values()) {
+    if (entry.versions.length === 0) continue;
     if (model !== 'ordered' && entry.directory !== inode) continue;
-    entry.durable = entry.versions.at(-1) ?? (entry.versions.length > 0 ? null : entry.durable);
+    entry.durable = entry.versions.at(-1) ?? null;
     entry.versions = [];
+    const names = changed.get(entry.directory) ?? new Map(walk.durable.get(entry.directory));
+    changed.set(entry.directory, names);
+    if (entry.durable === null) names.delete(entry.name);
+    else names.set(entry.name, entry.durable);
   }
+  for (const [directory, names] of changed) walk.durable.set(directory, names);
   if (model === 'ordered') walk.uncommitted = [];
 }
 
@@ -213,7 +231,9 @@ interface Option {
   readonly isNew: boolean;
 }
 interface Draft {
-  readonly nodes: Map<Inode, Node>;
+  /** Of files whose content is not what is durable of it. */
+  readonly contents: Map<Inode, Uint8Array>;
+  /** Directories that differ from what is durable of them. */
   readonly entries: Map<Inode, Map<string, Inode>>;
 }
 
@@ -234,28 +254,39 @@ function* imagesAt(
   )) {
     const options = choices.map((choice, index) => choice[picks[index] ?? 0]);
     if (isFiltered && !options.some((option) => option?.isNew)) continue;
-    const draft = durableDraft(walk);
+    const draft: Draft = { contents: new Map(), entries: new Map() };
     for (const option of options) option?.put(draft);
-    yield draft;
+    yield imageOf(walk, draft);
   }
 }
 
-function durableDraft(walk: Walk): Draft {
-  const entries = new Map<Inode, Map<string, Inode>>();
-  for (const [inode, node] of walk.nodes) {
-    if (node.kind === 'directory') entries.set(inode, new Map());
-  }
-  for (const entry of walk.entries.values()) {
-    if (entry.durable !== null) entries.get(entry.directory)?.set(entry.name, entry.durable);
-  }
-  const nodes = new Map(walk.nodes);
-  for (const [inode, file] of walk.files) nodes.set(inode, { kind: 'file', bytes: file.durable });
+/** Everything that the root leads to. */
+function imageOf(walk: Walk, draft: Draft): Image {
+  const nodes = new Map<Inode, Node>();
+  const entries = new Map<Inode, ReadonlyMap<string, Inode>>();
+  const visit = (directory: Inode): void => {
+    nodes.set(directory, { kind: 'directory' });
+    const names = draft.entries.get(directory) ?? walk.durable.get(directory) ?? new Map();
+    entries.set(directory, names);
+    for (const inode of names.values()) {
+      const node = walk.nodes.get(inode);
+      const file = walk.files.get(inode);
+      if (node?.kind === 'directory') visit(inode);
+      else if (node !== undefined && file === undefined) nodes.set(inode, node);
+      else if (file !== undefined) {
+        nodes.set(inode, { kind: 'file', bytes: draft.contents.get(inode) ?? file.durable });
+      }
+    }
+  };
+  visit(ROOT);
   return { nodes, entries };
 }
 
-function setEntry(draft: Draft, directory: Inode, name: string, inode: Inode | null): void {
-  if (inode === null) draft.entries.get(directory)?.delete(name);
-  else draft.entries.get(directory)?.set(name, inode);
+function setEntry(walk: Walk, draft: Draft, { directory, name, after }: EntryChange): void {
+  const names = draft.entries.get(directory) ?? new Map(walk.durable.get(directory));
+  draft.entries.set(directory, names);
+  if (after === null) names.delete(name);
+  else names.set(name, after);
 }
 
 /** First the oldest outcome, last the newest. */
@@ -272,7 +303,7 @@ function entryChoices(
         const isChanged = changed.some((one) => one.directory === directory && one.name === name);
         const before = new Set([durable, ...(isChanged ? versions.slice(0, -1) : versions)]);
         return [...new Set([durable, ...versions])].map((version) => ({
-          put: (draft: Draft) => setEntry(draft, directory, name, version),
+          put: (draft: Draft) => setEntry(walk, draft, { directory, name, after: version }),
           isNew: !before.has(version),
         }));
       });
@@ -280,9 +311,7 @@ function entryChoices(
   const changes = walk.uncommitted;
   const applyFirst = (count: number): Option => ({
     put: (draft) => {
-      for (const change of changes.slice(0, count).flat()) {
-        setEntry(draft, change.directory, change.name, change.after);
-      }
+      for (const change of changes.slice(0, count).flat()) setEntry(walk, draft, change);
     },
     isNew: changed.length > 0 && count === changes.length,
   });
@@ -304,7 +333,7 @@ function dataChoices(
     const distinct = new Map(contentsOf(file, model).map((bytes) => [textOf(bytes), bytes]));
     choices.push(
       [...distinct].map(([text, bytes]) => ({
-        put: (draft) => void draft.nodes.set(inode, { kind: 'file', bytes }),
+        put: (draft) => void draft.contents.set(inode, bytes),
         isNew: !before.has(text),
       })),
     );

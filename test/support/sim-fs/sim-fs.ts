@@ -52,7 +52,9 @@ export function simFs(
     [...start.entries].map(([inode, map]) => [inode, new Map(map)]),
   );
   const log: LogEntry[] = [...past];
-  let nextInode = Math.max(...nodes.keys()) + 1;
+  // Also not one of a file that is gone: the log still speaks of it.
+  const made = past.map((entry) => (entry.do === 'entries' ? (entry.made?.inode ?? 0) : 0));
+  let nextInode = 1 + [...nodes.keys(), ...made].reduce((most, one) => Math.max(most, one), 0);
   let operationCount = 0;
 
   const enter = (name: Operation['name'], path: string): Injection => {

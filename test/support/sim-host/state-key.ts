@@ -73,7 +73,7 @@ function unsyncedParts(
   world: World,
 ): readonly string[] {
   const contentAs = (inode: Inode | null, path: string, name: string): string => {
-    const node = inode === null ? undefined : image.nodes.get(inode);
+    const node = inode === null ? undefined : unsynced.nodes.get(inode);
     return node === undefined ? '-' : contentOf(node, path, name, world);
   };
   const entries = unsynced.entries.map(({ directory, name, durable, versions }) => {
