@@ -37,8 +37,15 @@ function isKept(variable: string): boolean {
   return KEPT.has(variable) || variable.startsWith('LC_') || variable.startsWith('SWITCHBACK_');
 }
 
+/**
+ * How the C library gives memory back: our own launcher says so (packaging), and nothing else can be done with it. They are
+ * dropped all the same, so that no service inherits them.
+ */
+const HARMLESS = new Set(['MALLOC_ARENA_MAX', 'MALLOC_MMAP_THRESHOLD_', 'MALLOC_TRIM_THRESHOLD_']);
+
 /** Read by Node, OpenSSL, the loader or the C library before our first line runs. */
 function isActedOn(variable: string): boolean {
+  if (HARMLESS.has(variable)) return false;
   return /^(?:NODE_|LD_|SSL_|OPENSSL_|UV_|MALLOC_|GLIBC_|ICU_)/.test(variable);
 }
 

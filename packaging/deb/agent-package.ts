@@ -1,7 +1,7 @@
 /** switchback-agent: the agent with its own Node, the guard, their units. */
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { nodeFlags } from '#/packaging/build/node-flags.ts';
+import { allocatorSettings, nodeFlags } from '#/packaging/build/node-flags.ts';
 import { repositoryRoot } from '#/packaging/build/origin.ts';
 import { documents, launcher, type PackageOrigin, programFiles } from './common-files.ts';
 import { agentCompletions } from './completions.ts';
@@ -52,7 +52,11 @@ export async function agentPackage(origin: PackageOrigin): Promise<DebPackage> {
         'install-child.mjs',
         'install-worker.mjs',
       ])),
-      { path: `/usr/bin/${NAME}`, content: launcher(NAME, nodeFlags, 'agent.mjs'), mode: 0o755 },
+      {
+        path: `/usr/bin/${NAME}`,
+        content: launcher(NAME, nodeFlags, 'agent.mjs', allocatorSettings),
+        mode: 0o755,
+      },
       {
         path: '/usr/lib/switchback/switchback-guard',
         content: await from('guard/switchback-guard'),

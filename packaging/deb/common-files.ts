@@ -69,9 +69,15 @@ export async function documents(
 }
 
 /** A program in the path that starts Node with these flags. */
-export function launcher(directory: string, flags: readonly string[], bundle: string): string {
+export function launcher(
+  directory: string,
+  flags: readonly string[],
+  bundle: string,
+  environment: Readonly<Record<string, string>> = {},
+): string {
+  const settings = Object.entries(environment).map(([name, value]) => `export ${name}=${value}\n`);
   const words = [`/usr/lib/${directory}/node`, ...flags, `/usr/lib/${directory}/${bundle}`];
-  return `#!/bin/sh\nexec ${words.join(' ')} "$@"\n`;
+  return `#!/bin/sh\n${settings.join('')}exec ${words.join(' ')} "$@"\n`;
 }
 
 const copyright = `Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/

@@ -1,11 +1,11 @@
 /** The agent when there is nothing to do, as shipped, polling a real control; mender-client and a bare Node beside it. */
 import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { nodeFlags } from '#/packaging/build/node-flags.ts';
+import { allocatorSettings, nodeFlags } from '#/packaging/build/node-flags.ts';
 import { Fleet, REPOSITORY, waitFor } from '#/test/support/fleet/fleet.ts';
 import { setUpMender } from './mender.ts';
 
@@ -71,6 +71,7 @@ function socketBytes(pid: number): number | null {
 interface Subject {
   readonly name: string;
   readonly argv: readonly string[];
+  readonly env?: Readonly<Record<string, string>>;
   /** Polls that were seen; null: it does not poll, `rate`: one per POLL_MS. */
   readonly polls: (() => number) | 'rate' | null;
 }
@@ -85,7 +86,7 @@ async function measure(
   const [program = '', ...args] = argv;
   const child = spawn(program, args, {
     stdio: ['ignore', 'ignore', 'inherit'],
-    env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin' },
+    env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', ...subject.env },
   });
   try {
     await sleep(SETTLE_MS);
@@ -149,8 +150,12 @@ export async function idleRows(
   const timer = ['--eval', 'setInterval(() => {}, 1000)'];
   const rows: IdleRow[] = [];
   const add = async (subject: Subject): Promise<void> => {
-    rows.push(await measure(subject, seconds));
-    process.stderr.write(`idle: ${subject.name}\n`);
+    const row = await measure(subject, seconds);
+    rows.push(row);
+    const { pssMib, privateMib } = row;
+    process.stderr.write(
+      `idle: ${row.name}: PSS ${pssMib.toFixed(1)}, private ${privateMib.toFixed(1)} MiB\n`,
+    );
   };
   await add({ name: 'bare node, one timer', argv: [node, ...timer], polls: null });
   const small = [node, ...nodeFlags, ...timer];
@@ -166,12 +171,10 @@ export async function idleRows(
       await add({ name: 'switchback agent, sources (.ts)', argv, polls: 'rate' });
     }
     const shipped = [node, ...nodeFlags, BUILT, ...run];
-    await add({ name: 'switchback agent, as shipped', argv: shipped, polls: 'rate' });
-    const after = {
-      name: 'switchback agent, after an install',
-      argv: shipped,
-      polls: 'rate',
-    } as const;
+    const as = { argv: shipped, env: allocatorSettings, polls: 'rate' } as const;
+    await add({ name: 'switchback agent, as shipped', ...as });
+    await withoutChecks(host.configFile);
+    const after = { name: 'switchback agent, after an install', ...as };
     rows.push(await measure(after, seconds, () => install(fleet, base)));
   } finally {
     await fleet.stop();
@@ -190,6 +193,12 @@ export async function idleRows(
   }
   await rm(base, { recursive: true, force: true });
   return rows;
+}
+
+/** The checks of the host ask a service that is not there. */
+async function withoutChecks(configFile: string): Promise<void> {
+  const text = await readFile(configFile, 'utf8');
+  await writeFile(configFile, text.replaceAll(/^\[check\.[^\]]+\]\n/gm, '$&enabled = false\n'));
 }
 
 /** A version of some megabytes, pinned, until the host runs it. */
