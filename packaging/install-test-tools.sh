@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Debian packages that single tests need. Each line says which; without them those tests are left out and say so.
+# Debian packages that single tests need; with `bench`, also the peers of `npm run bench`.
+# Each line says which; without them those tests are left out and say so.
 set -euo pipefail
 
 packages=(
@@ -15,6 +16,20 @@ packages=(
   qemu-system-x86 qemu-utils ovmf   # test/vm: the disks, started
   xfsprogs btrfs-progs   # power cuts on real file systems
 )
+bench=(
+  mmdebstrap e2fsprogs gcc libc6-dev zstd openssl curl iproute2   # its data and its measuring
+  nginx-light                                                     # serves everybody
+  swupdate cpio casync ostree rdiff xdelta3 mender-client         # the peers
+)
+if [ "${1:-}" = bench ]; then
+  packages+=("${bench[@]}")
+  # Installed to be run by the bench, not as services of this machine.
+  if [ ! -e /usr/sbin/policy-rc.d ]; then
+    printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d
+    chmod 755 /usr/sbin/policy-rc.d
+    trap 'rm -f /usr/sbin/policy-rc.d' EXIT
+  fi
+fi
 
 missing=()
 for package in "${packages[@]}"; do

@@ -245,12 +245,12 @@ function treeCases(place: Place): Case[] {
   };
   const ostree = `ostree --repo=${repo}`;
   const init = `mkdir ${repo}; ${ostree} init --mode=bare; ${ostree} remote add --no-gpg-verify origin ${url}/ostree`;
-  const pull = `${ostree} pull -q origin:v2; ${ostree} checkout -H origin:v2 ${out}; sync -f ${work}`;
+  const pull = `${ostree} pull origin:v2 >/dev/null; ${ostree} checkout -H origin:v2 ${out}; sync -f ${work}`;
   const withV1 = async (): Promise<void> => {
     await prepare();
     await run('bash', [
       '-ec',
-      `[ -e ${base} ] || { ${init}; ${ostree} pull -q origin:v1; mv ${repo} ${base}; }; cp -al ${base} ${repo}`,
+      `[ -e ${base} ] || { ${init}; ${ostree} pull origin:v1 >/dev/null; mv ${repo} ${base}; }; cp -al ${base} ${repo}`,
     ]);
   };
   const tar = `mkdir ${out}; curl -sf ${url}/v2.tar.zst | zstd -qdc | tar -x --numeric-owner -C ${out} -f -; sync -f ${work}`;

@@ -72,8 +72,8 @@ interface Subject {
   readonly name: string;
   readonly argv: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
-  /** Polls that were seen; null: it does not poll, `rate`: one per POLL_MS. */
-  readonly polls: (() => number) | 'rate' | null;
+  /** Polls in the last minute, or since the start, as its server saw them; null: it does not poll. */
+  readonly polls: (() => Promise<number>) | null;
 }
 
 /** `before`: what happens to the process between two looks at its memory; the growth is then over that. */
@@ -100,12 +100,13 @@ async function measure(
       await sleep(SETTLE_MS);
     }
     const [cpu0, bytes0] = [cpuMs(pid), socketBytes(pid)];
-    const polls0 = typeof polls === 'function' ? polls() : 0;
     for (let at = 0; at < seconds; at += 1) {
       samples.push(sampleOf(pid));
       await sleep(1000);
     }
-    const count = typeof polls === 'function' ? polls() - polls0 : (seconds * 1000) / POLL_MS;
+    // Of the minute that the server counts, the part in which this was watched.
+    const watchedShare = Math.min(1, seconds / Math.min(60, seconds + SETTLE_MS / 1000));
+    const count = polls === null ? 0 : (await polls()) * watchedShare * Math.max(1, seconds / 60);
     const bytes1 = socketBytes(pid);
     const of = (key: keyof Sample): number => median(samples.map((sample) => sample[key]));
     const tenth = Math.max(1, Math.floor(samples.length / 10));
@@ -166,12 +167,14 @@ export async function idleRows(
     const host = await fleet.addHost('idle', 'web');
     await host.agent.stop();
     const run = ['run', '--config', host.configFile];
+    const api = fleet.api();
+    const polls = async (): Promise<number> => (await api.call('summary', {})).pollsPerMinute;
     if (options.sources) {
       const argv = [node, join(REPOSITORY, 'agent/main.ts'), ...run];
-      await add({ name: 'switchback agent, sources (.ts)', argv, polls: 'rate' });
+      await add({ name: 'switchback agent, sources (.ts)', argv, polls });
     }
     const shipped = [node, ...nodeFlags, BUILT, ...run];
-    const as = { argv: shipped, env: allocatorSettings, polls: 'rate' } as const;
+    const as = { argv: shipped, env: allocatorSettings, polls } as const;
     await add({ name: 'switchback agent, as shipped', ...as });
     await withoutChecks(host.configFile);
     const after = { name: 'switchback agent, after an install', ...as };

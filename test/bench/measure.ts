@@ -19,7 +19,7 @@ export async function measure(script: string): Promise<Measured> {
   const startedMs = performance.now();
   const child = spawn('bash', ['-c', `set -eo pipefail; ${script}\ntimes >&2`], {
     stdio: ['ignore', 'pipe', 'pipe'],
-    env: { ...process.env, LC_ALL: 'C' },
+    env: { PATH: process.env['PATH'] ?? '/usr/bin:/bin', HOME: '/root', LC_ALL: 'C' },
   });
   let stdout = '';
   let stderr = '';
