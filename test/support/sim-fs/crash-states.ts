@@ -123,7 +123,7 @@ function unsyncedIn(walk: Walk): Unsynced {
   }
   const files = [...walk.files]
     .filter(([, file]) => file.pending.length > 0)
-    .map(([inode, file]) => [inode, { ...file, pending: [...file.pending] }] as const);
+    .map(([inode, file]): [Inode, PendingFile] => [inode, { ...file, pending: [...file.pending] }]);
   return { entries, files: new Map(files), nodes };
 }
 
