@@ -27,7 +27,7 @@ export function partitionNamed(text: string, uuid?: string): PartitionName {
   return { by: 'path', path: text, partUuid: uuid ?? null };
 }
 
-/** @throws Problem E_CONFIG: no backend for the loader of the settings. */
+/** The parts of the host that these settings describe. */
 export async function partitionParts(
   settings: Settings,
   { files, exec }: { readonly files: FilePort; readonly exec: Exec },
@@ -40,7 +40,8 @@ export async function partitionParts(
   };
   const disk = slotDisk({ files, stateDirectory: state.directory, devices, names });
   const env = partitionNamed(boot.env);
-  const around = { settings: boot, disk, env, devices, files, exec };
+  const stateDirectory = state.directory;
+  const around = { settings: boot, disk, env, devices, files, exec, stateDirectory };
   return { devices, disk, backend: await openBackend(around) };
 }
 

@@ -9,7 +9,7 @@ packages=(
   lintian dpkg-dev  # the packages
   strace            # the order of writes and syncs of the agent; kills at system calls
   shellcheck busybox-static   # the guard, in a second shell
-  libubootenv-tool   # U-Boot's environment, written by its own tool
+  libubootenv-tool efibootmgr   # U-Boot's environment and entries of the firmware, by their own tools
   grub-emu gdisk dosfstools mtools   # boot loaders: the real GRUB boots small disks (test/conformance/boot)
   e2fsprogs   # switchback image: file systems
   grub-common grub-pc-bin grub-efi-amd64-bin systemd-boot-efi   # switchback image: boot loaders

@@ -1,18 +1,24 @@
 /** The backend of the boot loader that the settings name, with its devices and files. */
+import { readFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import type { Settings } from '#/agent/config.ts';
 import type { FilePort } from '#/agent/ports.ts';
-import { Problem } from '#/protocol/errors.ts';
 import type { BootBackend } from './boot/backend.ts';
 import { customBackend } from './boot/custom.ts';
+import { efiBackend, type EfiOptions } from './boot/efi.ts';
+import { type EspLocation, nodeVariables } from './boot/efi-variables.ts';
 import { grubBackend } from './boot/grub.ts';
 import { nodeRegion, type RawRegion, readPart } from './boot/raw-region.ts';
 import { systemdBootBackend } from './boot/systemd-boot.ts';
 import { ubootBackend } from './boot/uboot.ts';
+import { readFile as readStateFile, replaceFile } from './durable.ts';
 import type { BlockDevices, PartitionName } from './block-devices.ts';
 import type { Exec } from './exec.ts';
 import type { SlotDisk } from './slots-disk.ts';
 
+const BOOT_ID = '/proc/sys/kernel/random/boot_id';
+const EFI_VARIABLES = '/sys/firmware/efi/efivars';
+const SEEN_MAX_BYTES = 4096;
 /** Where the tools of U-Boot look for its environment. */
 const FW_ENV_CONFIG = '/etc/fw_env.config';
 
@@ -20,13 +26,14 @@ export interface BackendSurroundings {
   readonly settings: Settings['boot'];
   readonly env: PartitionName;
   readonly devices: BlockDevices;
+  readonly stateDirectory: string;
   /** The partitions of both slots. */
   readonly disk: SlotDisk;
   readonly files: FilePort;
   readonly exec: Exec;
 }
 
-/** @throws Problem E_CONFIG: this agent has none for that loader. */
+/** The backend that `boot.loader` names. */
 export async function openBackend(around: BackendSurroundings): Promise<BootBackend> {
   const { settings, files } = around;
   switch (settings.loader) {
@@ -53,10 +60,15 @@ export async function openBackend(around: BackendSurroundings): Promise<BootBack
     case 'custom':
       return customBackend({ exec: around.exec, program: settings.program ?? '' });
     case 'efi':
-      throw new Problem(
-        'E_CONFIG',
-        `boot.loader: this agent has no backend for ${settings.loader}`,
-      );
+      return efiBackend({
+        files,
+        esp: settings.esp,
+        variables: nodeVariables(EFI_VARIABLES),
+        espLocation: () => espLocation(around.devices),
+        partUuid: async (slot) => (await around.disk.device(slot)).partUuid,
+        seen: seenBoot(files, around.stateDirectory),
+        bootId: () => readFileSync(BOOT_ID, 'latin1').trim(),
+      });
   }
 }
 
@@ -79,4 +91,29 @@ async function runningArguments(): Promise<string> {
       (argument) => argument !== '' && argument !== 'ro' && !/^(?:root|BOOT_IMAGE)=/.test(argument),
     )
     .join(' ');
+}
+
+/** Where the firmware finds the ESP: entries name the partition, not the disk. */
+async function espLocation(devices: BlockDevices): Promise<EspLocation> {
+  const esp = await devices.find({ by: 'partlabel', value: 'switchback-esp' });
+  const number = async (name: string): Promise<number> =>
+    Number(await readFile(`/sys/dev/block/${esp.number}/${name}`, 'utf8'));
+  return {
+    number: await number('partition'),
+    startSector: await number('start'),
+    sectors: await number('size'),
+    partUuid: esp.partUuid,
+  };
+}
+
+/** The boot in which our entry was seen first: a text file of one line. */
+function seenBoot(files: FilePort, stateDirectory: string): EfiOptions['seen'] {
+  const path = `${stateDirectory}/efi-seen-boot`;
+  return {
+    async read() {
+      const bytes = await readStateFile(files, path, SEEN_MAX_BYTES);
+      return bytes === null ? null : Buffer.from(bytes).toString('latin1').trim();
+    },
+    write: (bootId) => replaceFile(files, path, Buffer.from(`${bootId}\n`)),
+  };
 }

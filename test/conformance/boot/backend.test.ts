@@ -1,5 +1,6 @@
 /** Every boot backend against one suite. */
 import { describe } from 'vitest';
+import { efiHost } from '#/test/support/boot/efi-host.ts';
 import { customHost, hasFwSetenv, ubootHost } from '#/test/support/boot/program-hosts.ts';
 import { grubHost, systemdBootHost } from '#/test/support/boot/sim-hosts.ts';
 import { backendConforms } from './backend.ts';
@@ -7,6 +8,7 @@ import { backendConforms } from './backend.ts';
 describe('boot backends', () => {
   backendConforms('grub', () => Promise.resolve(grubHost()));
   backendConforms('systemd-boot', systemdBootHost);
+  backendConforms('efi', efiHost);
   backendConforms('custom', () => Promise.resolve(customHost()));
   describe.skipIf(!hasFwSetenv())('with libubootenv', () => {
     backendConforms('uboot', () => Promise.resolve(ubootHost()));
