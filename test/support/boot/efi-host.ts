@@ -1,6 +1,7 @@
 /** A host whose firmware starts the slots by its variables: an ESP on the simulated file system, variables that are written whole. */
 import type { BootFiles, PartitionSlot } from '#/agent/adapters/boot/backend.ts';
-import { efiBackend, PARTUUID_PLACE } from '#/agent/adapters/boot/efi.ts';
+import { efiBackend } from '#/agent/adapters/boot/efi.ts';
+import { PARTUUID_PLACE } from '#/agent/adapters/boot/efi-images.ts';
 import { decodeEntry, type EfiVariables } from '#/agent/adapters/boot/efi-variables.ts';
 import { makeDirectory, readFile, replaceFile } from '#/agent/adapters/durable.ts';
 import type { FilePort } from '#/agent/ports.ts';
