@@ -7,8 +7,6 @@ export const reservedCodes: Readonly<Record<string, string>> = {
 
 /** Numbered cases without a test of their own so far. */
 export const pendingCases: Readonly<Record<string, string>> = {
-  F37: 'names of disks that change over a reboot need a virtual machine with partition slots',
-  F38: 'a panic before user space needs a virtual machine with partition slots',
   F74: 'control runs on SQLite, on one machine; there is no second replica to be fenced off',
 };
 
