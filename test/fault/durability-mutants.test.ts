@@ -26,12 +26,8 @@ describe('mutants of the durable writes', () => {
   });
 
   if (isLong) {
-    it.each(Object.entries(statements))(
-      'H02 caught: %s',
-      { timeout: 3_600_000 },
-      async (_name, mutant) => {
-        expect(await prepared.huntEverywhere(mutant)).not.toBeNull();
-      },
-    );
+    it.each(Object.keys(statements))('H02 caught: %s', { timeout: 3_600_000 }, async (name) => {
+      expect(await prepared.huntEverywhere(name)).not.toBeNull();
+    });
   }
 });
