@@ -77,12 +77,18 @@ export function openStateStore(options: StateStoreOptions): StateStore {
   const openAll = async (): Promise<Opened> => {
     for (const one of [directory, ...(options.alsoOpen ?? [])]) await openDirectory(files, one);
     const journal = await openJournal(files, journalPath, limits);
-    return {
-      journal,
-      denyList: await openDenyListAnew(files, denyListPath),
-      manifests: await openManifestStore(files, `${directory}/manifests`),
-      outbox: await openOutbox(files, `${directory}/outbox`),
-    };
+    try {
+      return {
+        journal,
+        denyList: await openDenyListAnew(files, denyListPath),
+        manifests: await openManifestStore(files, `${directory}/manifests`),
+        outbox: await openOutbox(files, `${directory}/outbox`),
+      };
+    } catch (error) {
+      // A handle that nobody closes ends the process when it is collected.
+      await closeQuietly({ journal });
+      throw error;
+    }
   };
 
   return {
@@ -104,7 +110,10 @@ export function openStateStore(options: StateStoreOptions): StateStore {
     append: (entry) =>
       writing(async (store) => {
         const { bootId, monotonicMs, wallMs, ...data } = entry;
-        if (store.journal.isBroken()) store.journal = await openJournal(files, journalPath, limits);
+        if (store.journal.isBroken()) {
+          await closeQuietly(store);
+          store.journal = await openJournal(files, journalPath, limits);
+        }
         await store.journal.append({ bootId, monotonicMs, wallMs, data });
       }),
     async history(count) {
@@ -199,7 +208,7 @@ function asFailure(error: unknown): Failure {
 }
 
 /** Closing fails only on descriptors that are broken already; what counted was synced before. */
-async function closeQuietly(store: Opened): Promise<void> {
+async function closeQuietly(store: Pick<Opened, 'journal'>): Promise<void> {
   try {
     await store.journal.close();
   } catch (error) {

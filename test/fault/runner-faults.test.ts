@@ -124,6 +124,37 @@ describe('a store that an operation broke', () => {
   );
 });
 
+describe('handles', () => {
+  it.each(['EIO', 'ENOSPC'] as const)(
+    'none is left open after %s at any operation: the collector would end the process for it',
+    async (errno) => {
+      for (let failing = 0; failing < 130; failing += isLong ? 1 : 4) {
+        let open = 0;
+        const wrap: Scenario['wrap'] = (files) => ({
+          ...files,
+          async open(path, flags) {
+            const handle = await files.open(path, flags);
+            open += 1;
+            let isClosed = false;
+            return {
+              ...handle,
+              async close() {
+                if (!isClosed) open -= 1;
+                isClosed = true;
+                await handle.close();
+              },
+            };
+          },
+        });
+        const inject: Scenario['inject'] = ({ index }) => (index === failing ? errno : null);
+        const { disk, world, scenario } = install;
+        await runHost(disk, world, { ...scenario, inject, wrap }, 5);
+        expect([failing, open]).toEqual([failing, 0]);
+      }
+    },
+  );
+});
+
 describe('an order of control to go back', () => {
   it.each(['E_IO', 'E_SPACE', 'E_BUSY'] as const)(
     'F25 stands when the disk fails once while it is taken up (%s)',

@@ -415,17 +415,11 @@ export function simInstaller(
       if (await isComplete(slot)) return result;
       const content = contentOf(offer);
       await makeDirectory(files, layout.meta(slot));
-      const manifest = await files.open(layout.manifestFile(slot), 'append');
-      await manifest.write(offer.manifestBytes, 0);
-      await manifest.sync();
-      await manifest.close();
+      await writeOnce(files, layout.manifestFile(slot), [offer.manifestBytes]);
       await syncDirectory(files, layout.meta(slot));
-      const file = await files.open(`${layout.staging(slot)}/app`, 'append');
       const half = content.byteLength >> 1;
-      await file.write(content.subarray(0, half), 0);
-      await file.write(content.subarray(half), half);
-      await file.sync();
-      await file.close();
+      const halves = [content.subarray(0, half), content.subarray(half)];
+      await writeOnce(files, `${layout.staging(slot)}/app`, halves);
       await syncDirectory(files, layout.staging(slot));
       await mark(slot, 'written', null);
       return { ...result, fetchedBytes: content.byteLength };
@@ -442,4 +436,23 @@ export function simInstaller(
       await mark(slot, 'verified', null);
     },
   };
+}
+
+/** Parts one after the other into a file, synced. */
+async function writeOnce(
+  files: FilePort,
+  path: string,
+  parts: readonly Uint8Array[],
+): Promise<void> {
+  const file = await files.open(path, 'append');
+  try {
+    let position = 0;
+    for (const part of parts) {
+      await file.write(part, position);
+      position += part.byteLength;
+    }
+    await file.sync();
+  } finally {
+    await file.close();
+  }
 }
