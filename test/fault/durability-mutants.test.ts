@@ -26,8 +26,12 @@ describe('mutants of the durable writes', () => {
   });
 
   if (isLong) {
-    it.each(Object.keys(statements))('H02 caught: %s', { timeout: 3_600_000 }, async (name) => {
-      expect(await prepared.huntEverywhere(name)).not.toBeNull();
-    });
+    it.each(Object.keys(statements))(
+      'H02 statement, caught: %s',
+      { timeout: 3_600_000 },
+      async (name) => {
+        expect(await prepared.huntEverywhere(name)).not.toBeNull();
+      },
+    );
   }
 });
