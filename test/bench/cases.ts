@@ -125,7 +125,7 @@ function ours(
   flags = '--no-patches',
 ): Case {
   const { v1, v2 } = bundles;
-  const host = new OurHost(place, `${group}-${v2}${flags}`, v2, v1, flags);
+  const host = new OurHost(place, `${group}-${v2}${flags.replaceAll(' ', '-')}`, v2, v1, flags);
   const isImage = bundles.v2.includes('-image-');
   return {
     group,
