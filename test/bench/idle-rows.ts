@@ -171,13 +171,13 @@ export async function idleRows(
     const polls = async (): Promise<number> => (await api.call('summary', {})).pollsPerMinute;
     if (options.sources) {
       const argv = [node, join(REPOSITORY, 'agent/main.ts'), ...run];
-      await add({ name: 'switchback agent, sources (.ts)', argv, polls });
+      await add({ name: 'our agent, sources (.ts)', argv, polls });
     }
     const shipped = [node, ...nodeFlags, BUILT, ...run];
     const as = { argv: shipped, env: allocatorSettings, polls } as const;
-    await add({ name: 'switchback agent, as shipped', ...as });
+    await add({ name: 'our agent, as shipped', ...as });
     await withoutChecks(host.configFile);
-    const after = { name: 'switchback agent, after an install', ...as };
+    const after = { name: 'our agent, after an install', ...as };
     rows.push(await measure(after, seconds, () => install(fleet, base)));
   } finally {
     await fleet.stop();
