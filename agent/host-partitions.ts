@@ -4,6 +4,7 @@ import type { Settings } from './config.ts';
 import { createPartitionActivator } from './adapters/activator-partition.ts';
 import { bootFilesInstaller } from './adapters/boot-files.ts';
 import { createPartitionBootControl } from './adapters/boot-partition.ts';
+import { bootPhases } from './adapters/boot-phase.ts';
 import { createExec } from './adapters/exec.ts';
 import { spaceOf } from './adapters/file-system.ts';
 import { guardFiles } from './adapters/guard-files.ts';
@@ -37,6 +38,8 @@ export async function openPartitionSlots(around: SlotsSurroundings): Promise<Hos
     space: spaceOf,
     reserveBytes: settings.slots.reserveBytes,
   });
+  const phases = bootPhases(files, stateDirectory);
+  await phases.markAgent();
   const mountPoint = join(settings.state.runDirectory, 'slot');
   return {
     slots,
@@ -59,6 +62,7 @@ export async function openPartitionSlots(around: SlotsSurroundings): Promise<Hos
       disk,
       record: (slot) => slotRecords(files, stateDirectory).read(slot),
       ticket,
+      phases,
       reboot: ({ force }) => requestReboot(exec, { force }),
     }),
     activator: createPartitionActivator(slots),

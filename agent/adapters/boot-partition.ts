@@ -7,6 +7,7 @@ import type { BootControl, Facts, SlotRecord } from '#/agent/ports.ts';
 import { requirePartitionSlot } from '#/agent/install/partition-layout.ts';
 import { Problem } from '#/protocol/errors.ts';
 import { type BootBackend, otherSlot, type PartitionSlot } from './boot/backend.ts';
+import type { BootPhases } from './boot-phase.ts';
 import type { SlotDisk } from './slots-disk.ts';
 
 export interface PartitionBootOptions {
@@ -16,6 +17,8 @@ export interface PartitionBootOptions {
   readonly record: (slot: PartitionSlot) => Promise<SlotRecord | null>;
   /** The ticket of the trial that is under way. */
   readonly ticket: () => Promise<Ticket | 'damaged' | null>;
+  /** How far the boots of this host came. */
+  readonly phases: BootPhases;
   /** Asks for a reboot; returns when somebody has taken the order. E_ACTIVATION when nobody does. */
   readonly reboot: (options: { readonly force: boolean }) => Promise<void>;
 }
@@ -45,7 +48,8 @@ export function createPartitionBootControl(options: PartitionBootOptions): BootC
   return {
     async observe(): Promise<Facts['boot']> {
       const { default: defaultSlot, trial } = await backend.observe();
-      return { defaultSlot, trial: trial ?? (await notAttempted(options)) };
+      const reached = await reachedBy(options);
+      return { defaultSlot, trial: trial ?? (await notAttempted(options)), reached };
     },
     async arm(slot, tries) {
       const target = requirePartitionSlot(slot);
@@ -90,6 +94,19 @@ export function createPartitionBootControl(options: PartitionBootOptions): BootC
       return await rebootInto(target, force);
     },
   };
+}
+
+/** F36: what the boot of the trial's slot left behind, when the host is back on the other one. */
+async function reachedBy({
+  disk,
+  ticket: read,
+  phases,
+}: PartitionBootOptions): Promise<string | null> {
+  const ticket = await read();
+  if (ticket === null || ticket === 'damaged') return null;
+  const target = requirePartitionSlot(ticket.targetSlot);
+  if ((await disk.live()) !== otherSlot(target)) return null;
+  return await phases.reachedBefore((await disk.device(target)).partUuid);
 }
 
 /** P12, P14: once more what the loader itself will read. @throws Problem E_BOOT */

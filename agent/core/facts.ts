@@ -46,6 +46,7 @@ export const facts = v.object({
   boot: v.object({
     defaultSlot: v.nullable(slotId),
     trial: v.nullable(v.object({ slot: slotId, triesLeft: counter })),
+    reached: v.optional(v.nullable(v.pipe(v.string(), v.maxLength(64)))),
   }),
 });
 type FactsShape = v.InferOutput<typeof facts>;
@@ -59,6 +60,8 @@ export interface Facts {
   readonly boot: {
     readonly defaultSlot: SlotId | null;
     readonly trial: { readonly slot: SlotId; readonly triesLeft: number } | null;
+    /** How far the boot before this one came, if it was one of the slot on trial: for people (docs/specs/images.md). */
+    readonly reached?: string | null | undefined;
   };
 }
 

@@ -189,12 +189,18 @@ function openOnOld(state: State, own: State | null, trial: Trial, found: Found):
   const isUsedUp = ticket.bootsUsed > ticket.maxBoots;
   const reason: Reason = isUsedUp
     ? { code: 'E_TRIAL_BOOTS', message: `${ticket.maxBoots} trial boots are used up` }
-    : { code: 'E_FELL_BACK', message: `the host came back on slot ${facts.live ?? 'none'}` };
+    : { code: 'E_FELL_BACK', message: fellBack(facts) };
   const marked: Trial = { ...trial, ticket: { ...ticket, lastBootId: now.bootId } };
   return verifyRollback(withDenied(state, trial.attempt.offer, reason, now), marked, reason, {
     ...leaving,
     rounds: 1,
   });
+}
+
+function fellBack({ live, boot }: Facts): string {
+  const { reached = null } = boot;
+  const how = reached === null ? '' : `; the version on trial came as far as: ${reached}`;
+  return `the host came back on slot ${live ?? 'none'}${how}`;
 }
 
 /** Armed at most: go on in the same boot with the same ticket, otherwise take all back. */

@@ -94,7 +94,8 @@ async function imageFiles(
 ): Promise<readonly PackagedFile[]> {
   const programs = ['switchback-image-prepare', 'initramfs-hook', 'initramfs-script'];
   const files: PackagedFile[] = [];
-  for (const name of [...programs, 'switchback-enrol.service'])
+  const units = ['switchback-enrol.service', 'switchback-boot-phase.service'];
+  for (const name of [...programs, ...units])
     files.push({
       path: `/usr/lib/switchback/image/${name}`,
       content: await from(`image/${name}`),

@@ -8,6 +8,7 @@ import {
 } from '#/agent/adapters/block-devices.ts';
 import { bootFilesInstaller } from '#/agent/adapters/boot-files.ts';
 import { createPartitionBootControl } from '#/agent/adapters/boot-partition.ts';
+import { bootPhases } from '#/agent/adapters/boot-phase.ts';
 import { grubBackend } from '#/agent/adapters/boot/grub.ts';
 import { nodeRegion } from '#/agent/adapters/boot/raw-region.ts';
 import type { BootBackend, PartitionSlot } from '#/agent/adapters/boot/backend.ts';
@@ -121,6 +122,7 @@ export async function makePartitionHost(options: PartitionHostOptions) {
       disk: slotsDisk,
       record: (slot) => slotRecords(files, stateDirectory).read(slot),
       ticket,
+      phases: bootPhases(files, stateDirectory),
       reboot: async (how) => {
         reboots.push(how);
       },
