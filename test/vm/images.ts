@@ -1,6 +1,6 @@
 /** Disks and bundles for the machines, by the image kit as users have it. One root is made by mmdebstrap and kept in .work/. */
 import { execFile } from 'node:child_process';
-import { existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
@@ -119,11 +119,23 @@ async function agentPackage(): Promise<string> {
 }
 
 function writeOverlay(root: string): void {
+  const link = (path: string): void => {
+    mkdirSync(join(root, path, '..'), { recursive: true });
+    rmSync(join(root, path), { force: true });
+    symlinkSync('/dev/null', join(root, path));
+  };
   const put = (path: string, text: string): void => {
     mkdirSync(join(root, path, '..'), { recursive: true });
     writeFileSync(join(root, path), text);
   };
   put('etc/healthy', '');
+  // What only costs time under emulation.
+  for (const unit of [
+    'getty-static.service',
+    'systemd-update-utmp.service',
+    'systemd-update-utmp-runlevel.service',
+  ])
+    link(`etc/systemd/system/${unit}`);
   put('etc/kernel/cmdline', 'console=ttyS0,115200 panic=5 systemd.show_status=1 net.ifnames=0\n');
   put(
     'etc/systemd/network/80-dhcp.network',

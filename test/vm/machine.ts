@@ -69,8 +69,9 @@ export class Machine {
       'q35',
       '-accel',
       'tcg,thread=multi',
+      // A processor with more features has drivers loaded for them, which is slow under emulation.
       '-cpu',
-      'max',
+      'Nehalem',
       '-smp',
       '2',
       '-m',

@@ -4,7 +4,7 @@ set -eu
 root=$1
 cd "$root"
 kernel=$(echo lib/modules/*)
-for directory in sound net/wireless net/bluetooth drivers/net/ethernet drivers/infiniband drivers/gpu drivers/media drivers/usb drivers/iio \
+for directory in arch/x86/kvm arch/x86/crypto sound net/wireless net/bluetooth drivers/net/ethernet drivers/infiniband drivers/gpu drivers/media drivers/usb drivers/iio \
   drivers/hwmon drivers/input drivers/scsi drivers/nvme drivers/md drivers/target drivers/net/wireless fs/xfs fs/btrfs fs/ocfs2 fs/nfsd fs/smb \
   fs/ceph fs/gfs2 fs/f2fs fs/reiserfs fs/jfs fs/cifs net/sched net/netfilter net/openvswitch net/ceph net/sctp net/tipc net/rds; do
   rm -rf "$kernel/kernel/$directory"
