@@ -60,7 +60,14 @@ export class World {
       const images = new Images(fleet, directory, await debianRoot(), options.loader);
       options.say(`disk of ${firstVersion.version} for ${options.loader}`);
       const disk = await images.disk(firstVersion);
-      const { join: text } = await fleet.json<{ join: string }>(['host', 'token', GROUP]);
+      const url = `http://${HOST_ADDRESS}:${fleet.port}`;
+      const { join: text } = await fleet.json<{ join: string }>([
+        'host',
+        'token',
+        GROUP,
+        '--control-url',
+        url,
+      ]);
       mkdirSync(join(directory, 'machine'));
       const machine = new Machine({
         directory: join(directory, 'machine'),
