@@ -37,6 +37,7 @@ import { openStateStore } from './adapters/state-store.ts';
 import { createWindows } from './adapters/windows.ts';
 import { localChecks, type Settings } from './config.ts';
 import { createExecutors, observeHost, type HostPorts } from './executors.ts';
+import { openConfigs, withConfigs } from './host-configs.ts';
 import { openDirectorySlots } from './host-directories.ts';
 import { openPartitionSlots } from './host-partitions.ts';
 import { directoriesOfSlots } from './host-slots.ts';
@@ -191,7 +192,7 @@ async function buildHost(
   };
   const isPartitions = settings.slots.kind === 'partition';
   const held = isPartitions ? await openPartitionSlots(around) : openDirectorySlots(around);
-  const { slots, activator } = held;
+  const { slots } = held;
   const windows = await createWindows(settings.window);
   const hostClass = identity?.class ?? settings.host.class ?? 'none';
   const host = {
@@ -199,6 +200,13 @@ async function buildHost(
     group: identity?.group ?? NO_GROUP,
     class: hostClass,
   };
+  const configs = openConfigs(settings, files, identity, host.id);
+  const activator = withConfigs(
+    held.activator,
+    configs,
+    async () => (await slots.observe()).liveArtifact,
+    ({ code, message }) => log.error({ event: 'config-unreadable', code }, message),
+  );
   const arch = hostArch();
   if (arch === null) throw new Problem('E_CONFIG', `no artifacts are made for ${process.arch}`);
   const traits = { arch, agent: agentNumber(options.version) };
@@ -246,6 +254,7 @@ async function buildHost(
     installer: held.installer,
     bootControl: held.bootControl,
     activator,
+    configs,
     probes: createProbes({
       exec: createExec(() => clock.monotonicMs()),
       slotPath: () => held.livePath,

@@ -14,6 +14,7 @@ import type {
   Activator,
   BootControl,
   Clock,
+  Configs,
   Facts,
   Hooks,
   Installer,
@@ -29,7 +30,14 @@ import type {
 import { checkCompatibility, type HostTraits } from '#/bundle/compatibility.ts';
 import { manifestSchema, type HealthCheck, type Manifest } from '#/bundle/manifest.ts';
 import { must, Problem } from '#/protocol/errors.ts';
-import type { ArtifactId, GroupName, HostId } from '#/protocol/ids.ts';
+import {
+  artifactOf,
+  configOf,
+  type GroupName,
+  type HostId,
+  type VersionId,
+  versionIdOf,
+} from '#/protocol/ids.ts';
 import * as v from 'valibot';
 
 export interface HostPorts {
@@ -43,6 +51,8 @@ export interface HostPorts {
   readonly hooks: Hooks;
   readonly windows: Windows;
   readonly trust: Trust;
+  /** Absent: this host takes no config sets. */
+  readonly configs?: Configs;
   readonly host: { readonly id: HostId; readonly group: GroupName; readonly class: string };
   /** Addresses of control, to which a source without a host of its own belongs. */
   readonly controlUrls: readonly string[];
@@ -154,7 +164,7 @@ export function createExecutors(ports: HostPorts): Omit<Executors, 'check-store'
     undrain: () => done(ports.hooks.undrain()),
     probe: (effect) => probe(ports, offers, effect),
     'write-ticket': ({ ticket }) => done(store.writeTicket(ticket)),
-    'remove-ticket': () => done(store.removeTicket()),
+    'remove-ticket': () => done(removeTicket(ports)),
     arm: ({ slot, tries }) => done(bootControl.arm(slot, tries)),
     disarm: ({ slot }) => done(bootControl.disarm(slot)),
     switch: async ({ slot, force }) => ({ outcome: await bootControl.switchTo(slot, { force }) }),
@@ -203,15 +213,16 @@ interface OfferBook {
   /** Keeps the manifest durably and answers with what the machine keeps. */
   keep(offer: Offer): Promise<OfferRef>;
   /** The offer of an artifact whose manifest is kept; E_STATE when it is not. */
-  of(artifactId: ArtifactId, sources: readonly string[]): Promise<Offer>;
-  held(artifactId: ArtifactId): Promise<OperationResults['resolve-held']>;
+  of(version: VersionId, sources: readonly string[]): Promise<Offer>;
+  held(version: VersionId): Promise<OperationResults['resolve-held']>;
 }
 
 function offerBook(ports: HostPorts): OfferBook {
-  const { store, localChecks } = ports;
+  const { store, localChecks, configs } = ports;
   const read = async (
-    artifactId: ArtifactId,
-  ): Promise<Pick<Offer, 'manifest' | 'manifestBytes'>> => {
+    version: VersionId,
+  ): Promise<Pick<Offer, 'artifactId' | 'configId' | 'manifest' | 'manifestBytes'>> => {
+    const artifactId = artifactOf(version);
     const manifestBytes = await store.manifest(artifactId);
     if (manifestBytes === null) {
       throw new Problem('E_STATE', `the manifest of ${artifactId} is not kept on this host`);
@@ -225,10 +236,12 @@ function offerBook(ports: HostPorts): OfferBook {
         `the manifest of ${artifactId} is not understood: ${issue}`,
       );
     }
-    return { manifest: parsed.output, manifestBytes };
+    const configId = configOf(version);
+    const named = configId === null ? { artifactId } : { artifactId, configId };
+    return { ...named, manifest: parsed.output, manifestBytes };
   };
-  const refOf = (offer: Omit<Offer, 'manifestBytes'>): OfferRef => ({
-    artifactId: offer.artifactId,
+  const refOf = (version: VersionId, offer: Omit<Offer, 'manifestBytes'>): OfferRef => ({
+    artifactId: version,
     class: offer.manifest.class,
     version: offer.manifest.version,
     release: offer.manifest.release,
@@ -241,18 +254,20 @@ function offerBook(ports: HostPorts): OfferBook {
   const unnumbered = { rolloutId: null, seq: 0, retryGeneration: 0 };
   return {
     async keep(offer) {
-      await store.keepManifest(offer.artifactId, offer.manifestBytes);
-      return refOf(offer);
+      const { artifactId, config } = offer;
+      const version = versionIdOf(artifactId, offer.configId);
+      await store.keepManifest(artifactId, offer.manifestBytes);
+      if (config !== undefined) {
+        if (configs === undefined)
+          throw new Problem('E_CONFIG', 'this host is not set up to take config sets');
+        await configs.keep(version, config);
+      }
+      return refOf(version, offer);
     },
-    of: async (artifactId, sources) => ({
-      artifactId,
-      ...(await read(artifactId)),
-      sources,
-      ...unnumbered,
-    }),
-    async held(artifactId) {
-      const kept = await read(artifactId);
-      return { offer: refOf({ artifactId, ...kept, sources: [], ...unnumbered }) };
+    of: async (version, sources) => ({ ...(await read(version)), sources, ...unnumbered }),
+    async held(version) {
+      const kept = await read(version);
+      return { offer: refOf(version, { ...kept, sources: [], ...unnumbered }) };
     },
   };
 }
@@ -301,7 +316,15 @@ async function requireCompatible(ports: HostPorts, manifest: Manifest): Promise<
 async function prune(ports: HostPorts, keep: readonly SlotId[]): Promise<void> {
   await ports.slots.prune(keep);
   const { slots } = await ports.slots.observe();
-  await ports.store.pruneManifests(
-    slots.flatMap((record) => (record.artifactId === null ? [] : [record.artifactId])),
-  );
+  const versions = slots.flatMap((record) => record.artifactId ?? []);
+  await ports.store.pruneManifests(versions.map((version) => artifactOf(version)));
+  await ports.configs?.prune(versions.filter((version) => configOf(version) !== null));
+}
+
+/** With the ticket goes what only the other way of this trial needed: the secrets of what does not run (config-sets.md). */
+async function removeTicket(ports: HostPorts): Promise<void> {
+  await ports.store.removeTicket();
+  if (ports.configs === undefined) return;
+  const { liveArtifact } = await ports.slots.observe();
+  await ports.configs.wipeAllBut(liveArtifact);
 }

@@ -1,10 +1,11 @@
 /** A host whose versions are directories behind a link. */
-import type { ArtifactId } from '#/protocol/ids.ts';
+import type { VersionId } from '#/protocol/ids.ts';
 import { createActivator, type HostActivator } from './adapters/activator.ts';
 import { createDirectoryBootControl } from './adapters/boot-directory.ts';
 import { createExec } from './adapters/exec.ts';
 import { mountsBelow, openUp, spaceOf, usedBytesOf } from './adapters/file-system.ts';
 import { guardFiles } from './adapters/guard-files.ts';
+import { secretsPath } from './adapters/secrets.ts';
 import { createDirectorySlots } from './adapters/slots-directory.ts';
 import { type HostSlots, readBackLog, type SlotsSurroundings } from './host-slots.ts';
 import { createDirectoryInstaller } from './install/installer.ts';
@@ -68,13 +69,14 @@ function directoryActivator({ settings, files, clock, log }: SlotsSurroundings):
     stateDirectory: settings.state.directory,
     slotPath: (slot) => layout.release(slot),
     currentLink: layout.current,
+    configPath: (version) => secretsPath(settings.config.directory, version),
     async live() {
       const { defaultSlot: slot } = await boot.observe();
       const manifest = slot === null ? null : await readSlotManifest(files, layout, slot);
-      // The slot of a directory host is named by its artifact, and the manifest was checked against that name.
+      // The slot of a directory host is named by its version, and the manifest was checked against that name.
       return slot === null || manifest === null
         ? null
-        : { slot, artifactId: slot as ArtifactId, manifest };
+        : { slot, artifactId: slot as VersionId, manifest };
     },
     exec: createExec(() => clock.monotonicMs()),
     files,

@@ -8,7 +8,7 @@ import { connect } from 'node:net';
 import { dirname } from 'node:path';
 import type * as Http from 'node:http';
 import * as v from 'valibot';
-import { artifactId } from '#/protocol/ids.ts';
+import { versionId } from '#/protocol/ids.ts';
 import { isProblem, Problem, type JsonObject } from '#/protocol/errors.ts';
 import type { Command } from '#/agent/core/event.ts';
 import type { JournalEntry } from '#/agent/ports.ts';
@@ -53,7 +53,7 @@ export const localRequest = v.variant('ask', [
         kind: v.literal('install-file'),
         path: v.pipe(v.string(), v.startsWith('/'), v.maxLength(4096)),
       }),
-      v.strictObject({ kind: v.literal('retry'), artifactId }),
+      v.strictObject({ kind: v.literal('retry'), artifactId: versionId }),
     ]),
   }),
 ]);

@@ -11,14 +11,54 @@ import type { State } from '#/agent/core/state.ts';
 import type { Ticket } from '#/agent/core/ticket.ts';
 import type { Facts, SlotId, SlotRecord, SlotStatus } from '#/agent/core/facts.ts';
 import type { HealthCheck, Manifest } from '#/bundle/manifest.ts';
-import type { ArtifactId, GroupName, HostId, RolloutId } from '#/protocol/ids.ts';
+import type {
+  ArtifactId,
+  ConfigId,
+  GroupName,
+  HostId,
+  RolloutId,
+  VersionId,
+} from '#/protocol/ids.ts';
 import type { Assignment, Envelope, ReportEvent } from '#/protocol/documents.ts';
 
 export type { Facts, SlotId, SlotRecord, SlotStatus };
 
+/** A verified config set as this host keeps it: everything secret in it is encrypted. */
+export interface OfferedConfig {
+  readonly configId: ConfigId;
+  /** The exact bytes whose sha256 is the config id. */
+  readonly setBytes: Uint8Array;
+  /** The encrypted secrets, and their data keys sealed for this host and this artifact; base64 by name. */
+  readonly boxes: Readonly<Record<string, string>>;
+  readonly keys: Readonly<Record<string, string>>;
+}
+
+/** Config sets of this host: kept as they came, and given to services below a directory in memory. */
+export interface Configs {
+  /** Durable on return. */
+  keep(version: VersionId, config: OfferedConfig): Promise<void>;
+  /** Versions whose config set is kept. */
+  kept(): Promise<readonly VersionId[]>;
+  /** Removes all others. */
+  prune(keep: readonly VersionId[]): Promise<void>;
+  /**
+   * The directory with the entries of the version's config set, made when it is not there; null for a version without one.
+   * E_SEAL when a secret does not open, E_STATE when the set is not kept.
+   */
+  provide(version: VersionId): Promise<string | null>;
+  /** Which version's entries a service finds under the fixed path; null: none. */
+  point(version: VersionId | null): Promise<void>;
+  /** Wipes the entries of all versions but this one. */
+  wipeAllBut(version: VersionId | null): Promise<void>;
+}
+
 /** A version that passed every check of the verification order up to its manifest (docs/specs/trust.md). */
 export interface Offer {
   readonly artifactId: ArtifactId;
+  /** The config set that makes a version of it, where the artifact takes one. */
+  readonly configId?: ConfigId;
+  /** That config set, when it was just verified: to be kept. */
+  readonly config?: OfferedConfig;
   readonly manifest: Manifest;
   /** The exact bytes whose sha256 is the artifact id. */
   readonly manifestBytes: Uint8Array;
@@ -113,7 +153,7 @@ export interface DownloadResult {
 export interface Slots {
   readonly kind: 'directory' | 'partition';
   /** Where this artifact is, or would be put. Never the live slot unless it is there already. */
-  targetFor(artifactId: ArtifactId): Promise<SlotId>;
+  targetFor(version: VersionId): Promise<SlotId>;
   observe(): Promise<Pick<Facts, 'live' | 'liveArtifact' | 'slots'>>;
   /** Preflight: space, mounts, not live, not pinned for rollback (F18, F19, F26). */
   preflight(offer: Offer, slot: SlotId): Promise<void>;
@@ -174,7 +214,7 @@ export interface BootControl {
 export interface Activator {
   observe(): Promise<Facts['active']>;
   /** Whatever ran before is stopped, the version in `slot` runs when this returns. */
-  activate(slot: SlotId, artifactId: ArtifactId, manifest: Manifest): Promise<void>;
+  activate(slot: SlotId, version: VersionId, manifest: Manifest): Promise<void>;
   /** Whatever runs is stopped, nothing runs when this returns (a first install was taken back). */
   deactivate(): Promise<void>;
 }
@@ -291,7 +331,7 @@ export interface StateStore {
   writeTicket(ticket: Ticket): Promise<void>;
   removeTicket(): Promise<void>;
   deny(entry: DenyEntry): Promise<void>;
-  allow(artifactId: ArtifactId): Promise<void>;
+  allow(version: VersionId): Promise<void>;
   keepManifest(artifactId: ArtifactId, bytes: Uint8Array): Promise<void>;
   /** The exact signed bytes; null when they are not kept (any more). */
   manifest(artifactId: ArtifactId): Promise<Uint8Array | null>;

@@ -62,6 +62,7 @@ export async function openTrust(wiring: TrustWiring): Promise<{
     ...wiring.traits,
     builtAtMs: wiring.builtAtMs,
     onNotice: wiring.onNotice,
+    sealSecrets: () => identity?.sealSecrets() ?? [],
   });
   const port = oneAtATime(verifier);
   return { port, verifier: port, seenLog: () => port.seenLog(), close: () => fetch.close() };

@@ -42,7 +42,7 @@ export async function verifyLive(settings: Settings): Promise<DriftView> {
   const plan = planWrites(manifest, parseIndex(rawIndex, manifest), targets);
   const workers = Math.min(2, availableParallelism());
   const outcome = await runReadBack(
-    { artifactId, manifestBytes, rawIndex, targets, directory, workers },
+    { artifactId: artifactId.slice(0, 64), manifestBytes, rawIndex, targets, directory, workers },
     processWorld(null),
     () => undefined,
     new AbortController().signal,

@@ -361,20 +361,6 @@ export function requireConfigFor({ configId, set }: KnownConfig, wanted: ConfigW
   }
 }
 
-/** An artifact that takes a config set is not run without one. @throws Problem E_CONFIG_SET */
-export function requireConfigNamed(
-  takes: ConfigSchemaRef | undefined,
-  isNamed: boolean,
-  artifact: ArtifactId,
-): void {
-  if (takes === undefined || isNamed) return;
-  throw new Problem(
-    'E_CONFIG_SET',
-    `artifact ${artifact} takes a config set of schema ${takes.schema} ${takes.version}, and none is pinned with it`,
-    { artifactId: artifact },
-  );
-}
-
 function ownValue(record: Readonly<Record<string, string>>, key: string): string | undefined {
   return Object.hasOwn(record, key) ? record[key] : undefined;
 }

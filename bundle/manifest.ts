@@ -173,6 +173,20 @@ export function artifactIdOf(manifestBytes: Uint8Array): ArtifactId {
   return createHash('sha256').update(manifestBytes).digest('hex') as ArtifactId;
 }
 
+/** An artifact that takes a config set is not run without one. @throws Problem E_CONFIG_SET */
+export function requireConfigNamed(
+  takes: ConfigSchemaRef | undefined,
+  isNamed: boolean,
+  artifact: ArtifactId,
+): void {
+  if (takes === undefined || isNamed) return;
+  throw new Problem(
+    'E_CONFIG_SET',
+    `artifact ${artifact} takes a config set of schema ${takes.schema} ${takes.version}, and none is pinned with it`,
+    { artifactId: artifact },
+  );
+}
+
 /** The canonical bytes of a manifest. Throws E_SCHEMA or E_SIZE when it is not one. */
 export function encodeManifest(manifest: Manifest): Uint8Array {
   return canonicalDocument(checkManifest(manifest));

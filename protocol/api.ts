@@ -4,6 +4,7 @@
  */
 import * as v from 'valibot';
 import { agentRoutes } from './routes/agents.ts';
+import { configRoutes } from './routes/configs.ts';
 import { groupRoutes } from './routes/groups.ts';
 import { hostRoutes } from './routes/hosts.ts';
 import { releaseRoutes } from './routes/releases.ts';
@@ -26,6 +27,7 @@ export const rolePermissions = {
 
 export const routes = {
   ...agentRoutes,
+  ...configRoutes,
   ...hostRoutes,
   ...groupRoutes,
   ...releaseRoutes,

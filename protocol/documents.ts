@@ -3,7 +3,17 @@
  * stands here is checked again after the signature. Design: docs/specs/trust.md, docs/specs/protocol.md.
  */
 import * as v from 'valibot';
-import { artifactId, groupName, hostId, name, rolloutId, sha256Hex, versionText } from './ids.ts';
+import {
+  artifactId,
+  configId,
+  groupName,
+  hostId,
+  name,
+  rolloutId,
+  sha256Hex,
+  versionId,
+  versionText,
+} from './ids.ts';
 
 /** How the `why` of a host begins that its own operator paused: control tells by it what makes the host go on. */
 export const PAUSED_WHY = 'paused by the operator of this host';
@@ -22,6 +32,15 @@ export const artifactRef = v.strictObject({
 });
 export type ArtifactRef = v.InferOutput<typeof artifactRef>;
 
+export const configRef = v.strictObject({
+  configId,
+  scope: name,
+  version: v.pipe(v.number(), v.safeInteger(), v.minValue(1)),
+  /** TUF target path of the config set: config/<scope>/<version>/<configId>.json */
+  path: v.pipe(v.string(), v.maxLength(512)),
+});
+export type ConfigRef = v.InferOutput<typeof configRef>;
+
 /** `groups/<group>/desired.json`, and `groups/<group>/host-<hostId>.json` for the pin of one host. */
 export const desiredDocument = v.strictObject({
   schema: v.literal('switchback.desired/1'),
@@ -31,8 +50,11 @@ export const desiredDocument = v.strictObject({
   /** Grows with each pin of this group; agents refuse a smaller one. */
   seq: v.pipe(v.number(), v.safeInteger(), v.minValue(1)),
   artifact: artifactRef,
+  /** The config set that the artifact runs with; the two are one version. */
+  config: v.optional(configRef),
   /** What hosts ran before: what control may still offer while the rollout runs or is reverted. */
   previous: v.optional(artifactRef),
+  previousConfig: v.optional(configRef),
   reason: shortText,
   /** Waves never open before their time, whatever control says. Empty: no earliest time. */
   waves: v.pipe(
@@ -64,6 +86,8 @@ export const assignment = v.object({
   offer: v.nullable(
     v.object({
       artifactId,
+      /** The config set that it is offered with. An agent that does not know this field refuses the pin that has one. */
+      configId: v.optional(configId),
       rolloutId: v.nullable(rolloutId),
       /** Where the bundle file can be fetched, best first. Integrity never depends on them. */
       sources: v.pipe(
@@ -120,7 +144,8 @@ export const reportEvent = v.strictObject({
   /** The attempt: one id from offer to its terminal phase. */
   attempt: v.pipe(v.string(), v.regex(/^[0-9a-f]{32}$/)),
   rolloutId: v.nullable(rolloutId),
-  artifactId,
+  /** What was tried, as everywhere in a report: an artifact, or an artifact with its config (ids.ts). */
+  artifactId: versionId,
   phase: attemptPhase,
   /** An error code of protocol/errors.ts, where the phase has one. */
   code: v.nullable(v.pipe(v.string(), v.maxLength(64))),
@@ -143,8 +168,8 @@ export const reportDocument = v.strictObject({
   seq: v.pipe(v.number(), v.safeInteger(), v.minValue(1)),
   bootId: v.pipe(v.string(), v.maxLength(64)),
   /** What the host runs now, read from reality. */
-  running: v.nullable(artifactId),
-  previous: v.nullable(artifactId),
+  running: v.nullable(versionId),
+  previous: v.nullable(versionId),
   /** State of the agent's machine (agent/core/state.ts `at`). */
   state: v.pipe(v.string(), v.maxLength(32)),
   why: shortText,
@@ -159,7 +184,7 @@ export const reportDocument = v.strictObject({
     ),
   ),
   denied: v.pipe(
-    v.array(v.strictObject({ artifactId, code: v.pipe(v.string(), v.maxLength(64)) })),
+    v.array(v.strictObject({ artifactId: versionId, code: v.pipe(v.string(), v.maxLength(64)) })),
     v.maxLength(64),
   ),
   /** The newest tree of the audit log that this host saw: what makes the fleet its witness. */

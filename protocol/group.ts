@@ -1,6 +1,6 @@
 /** Groups: hosts that share one pin and one rollout policy. */
 import * as v from 'valibot';
-import { artifactId, groupName, rolloutId } from './ids.ts';
+import { groupName, rolloutId, versionId } from './ids.ts';
 import { pinView } from './pin.ts';
 import { atMs, percent, positive, shortText, whole } from './scalars.ts';
 import { selectorText } from './selector.ts';
@@ -92,7 +92,7 @@ export const groupView = v.strictObject({
   /** The highest seq of a pin in this group so far, of single hosts too; the next signed pin needs a higher one. */
   pinSeq: whole,
   /** The version of the last completed rollout: what late joiners get. */
-  current: v.nullable(v.strictObject({ artifactId, version: v.string() })),
+  current: v.nullable(v.strictObject({ artifactId: versionId, version: v.string() })),
   activeRollout: v.nullable(rolloutId),
   halt: v.nullable(haltView),
   hosts: v.strictObject({

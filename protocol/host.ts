@@ -1,7 +1,7 @@
 /** Hosts, as operators see them. */
 import * as v from 'valibot';
 import { attemptPhase } from './documents.ts';
-import { artifactId, groupName, hostId, name, rolloutId } from './ids.ts';
+import { groupName, hostId, name, rolloutId, versionId } from './ids.ts';
 import { pinView } from './pin.ts';
 import { attemptView } from './rollout.ts';
 import { atMs, facts, reason, whole } from './scalars.ts';
@@ -32,10 +32,10 @@ export const hostView = v.strictObject({
   /** State of the agent's machine at its last report or poll. */
   state: v.string(),
   healthy: v.nullable(v.boolean()),
-  running: v.nullable(artifactId),
+  running: v.nullable(versionId),
   runningVersion: v.nullable(v.string()),
   /** What control wants it to run, whether or not it is offered yet. */
-  target: v.nullable(artifactId),
+  target: v.nullable(versionId),
   targetVersion: v.nullable(v.string()),
   phase: v.nullable(attemptPhase),
   rolloutId: v.nullable(rolloutId),
@@ -54,12 +54,12 @@ export const hostDetail = v.strictObject({
   keyId: v.string(),
   enrolledAtMs: atMs,
   facts,
-  previous: v.nullable(artifactId),
+  previous: v.nullable(versionId),
   bootId: v.nullable(v.string()),
   reportSeq: whole,
   pin: v.nullable(pinView),
   quarantine: v.nullable(v.strictObject({ reason: v.string(), atMs })),
-  denied: v.array(v.strictObject({ artifactId, code: v.string() })),
+  denied: v.array(v.strictObject({ artifactId: versionId, code: v.string() })),
   /** Newest first, at most 20. */
   attempts: v.array(attemptView),
 });
@@ -69,7 +69,7 @@ export type HostDetail = v.InferOutput<typeof hostDetail>;
 export const hostWhy = v.strictObject({
   host: hostId,
   answer: v.string(),
-  target: v.nullable(artifactId),
+  target: v.nullable(versionId),
   isOffered: v.boolean(),
   /** What the host said of itself in its last report: empty before the first. */
   says: v.string(),
@@ -91,7 +91,7 @@ export const timelineEntry = v.strictObject({
   /** The kind of event: the phase of an attempt, or the type of an audit event. */
   kind: v.string(),
   attempt: v.nullable(v.string()),
-  artifactId: v.nullable(artifactId),
+  artifactId: v.nullable(versionId),
   /** The version of that artifact; the start of its id when control does not know it. */
   version: v.nullable(v.string()),
   code: v.nullable(v.string()),

@@ -1,11 +1,13 @@
 /** Pins: which version a group, or one host, is held at. Signed as TUF targets; here as operators see them. */
 import * as v from 'valibot';
-import { artifactId, groupName, hostId } from './ids.ts';
+import { artifactId, configId, groupName, hostId, versionId } from './ids.ts';
 import { atMs, percent, positive, reason, shortText, whole } from './scalars.ts';
 
 /** What an operator sends to pin a group or a host. */
 export const pinRequest = v.strictObject({
   artifactId,
+  /** The config set that goes with it, where the artifact takes one. */
+  configId: v.optional(configId),
   reason,
   ticket: v.optional(shortText),
   /** After this the pin causes no switch any more. */
@@ -20,7 +22,7 @@ export type PinRequest = v.InferOutput<typeof pinRequest>;
 export const pinView = v.strictObject({
   group: groupName,
   host: v.nullable(hostId),
-  artifactId,
+  artifactId: versionId,
   version: v.string(),
   release: positive,
   /** Grows with each pin of the group (`seq` of the signed document). */

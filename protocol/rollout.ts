@@ -1,7 +1,7 @@
 /** Rollouts, as operators see them. */
 import * as v from 'valibot';
 import { rolloutPolicy } from './group.ts';
-import { artifactId, groupName, hostId, rolloutId } from './ids.ts';
+import { groupName, hostId, rolloutId, versionId } from './ids.ts';
 import { atMs, positive, whole } from './scalars.ts';
 
 /**
@@ -63,9 +63,9 @@ export type DecisionView = v.InferOutput<typeof decisionView>;
 export const rolloutView = v.strictObject({
   id: rolloutId,
   group: groupName,
-  artifactId,
+  artifactId: versionId,
   version: v.string(),
-  previous: v.nullable(v.strictObject({ artifactId, version: v.string() })),
+  previous: v.nullable(v.strictObject({ artifactId: versionId, version: v.string() })),
   state: rolloutState,
   reason: v.string(),
   /** What happens next, or what is needed, in words. */
@@ -86,7 +86,7 @@ export const attemptView = v.strictObject({
   /** The agent's own id of the attempt, once it reported. */
   agentAttempt: v.nullable(v.string()),
   rolloutId: v.nullable(rolloutId),
-  artifactId,
+  artifactId: versionId,
   version: v.string(),
   phase: v.string(),
   outcome: v.picklist(['open', 'confirmed', 'failed', 'inconclusive', 'withdrawn']),

@@ -3,6 +3,7 @@ import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { must, Problem } from '#/protocol/errors.ts';
 import {
+  configVariable,
   expandSlot,
   single,
   type ActivatorOptions,
@@ -22,6 +23,7 @@ const ARTIFACT = 'SWITCHBACK_ARTIFACT';
 export function commandStarter(options: ActivatorOptions): Starter {
   const environmentOf = (version: Version): Readonly<Record<string, string>> => ({
     ...options.settings.environment,
+    ...configVariable(version),
     SWITCHBACK_SLOT: version.slot,
   });
   /** What `start` leaves running is the service; these marks say whose it is. */

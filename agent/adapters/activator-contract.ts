@@ -1,19 +1,22 @@
 /** What the ways of starting a version have in common. */
 import type { Activation, Manifest } from '#/bundle/manifest.ts';
-import type { ArtifactId } from '#/protocol/ids.ts';
+import type { VersionId } from '#/protocol/ids.ts';
 import type { Settings } from '#/agent/config.ts';
 import type { Facts, FilePort, SlotId } from '#/agent/ports.ts';
 import type { Exec } from './exec.ts';
 import type { StartRecipe } from './guard-files.ts';
+import { CONFIG_VARIABLE } from './secrets.ts';
 import type { SupervisorEvent } from './supervisor.ts';
 
 /** A version with all that is needed to start it. */
 export interface Version {
   readonly slot: SlotId;
-  readonly artifactId: ArtifactId;
+  readonly artifactId: VersionId;
   /** Absolute directory of the version. */
   readonly path: string;
   readonly activation: Activation;
+  /** Directory of the entries of its config set; null for a version without one. */
+  readonly configPath: string | null;
 }
 
 /** What was started last. */
@@ -45,10 +48,12 @@ export interface ActivatorOptions {
   /** Absolute directory of a version, and the link to the live one. */
   readonly slotPath: (slot: SlotId) => string;
   readonly currentLink: string;
+  /** Directory of the entries of a version's config set, whether or not it is there; null for a version without one. */
+  readonly configPath: (version: VersionId) => string | null;
   /** The live version with its manifest, read from the slot; null before the first install. */
   readonly live: () => Promise<{
     readonly slot: SlotId;
-    readonly artifactId: ArtifactId;
+    readonly artifactId: VersionId;
     readonly manifest: Manifest;
   } | null>;
   readonly exec: Exec;
@@ -71,5 +76,10 @@ export function expandSlot(argv: readonly string[], path: string): readonly stri
 export function single(artifacts: readonly string[]): Facts['active'] {
   const distinct = [...new Set(artifacts)];
   if (distinct.length > 1) return 'mixed';
-  return (distinct[0] as ArtifactId | undefined) ?? null;
+  return (distinct[0] as VersionId | undefined) ?? null;
+}
+
+/** The variable by which a program finds the entries of its config set. */
+export function configVariable({ configPath }: Version): Readonly<Record<string, string>> {
+  return configPath === null ? {} : { [CONFIG_VARIABLE]: configPath };
 }

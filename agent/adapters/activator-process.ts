@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { must, Problem } from '#/protocol/errors.ts';
 import {
+  configVariable,
   expandSlot,
   single,
   type ActivatorOptions,
@@ -36,7 +37,7 @@ export function processStarter(options: ActivatorOptions): ProcessStarter {
       artifactId: version.artifactId,
       argv: expandSlot(version.activation.argv, version.path),
       cwd: settings.workingDirectory.replaceAll('{slot}', version.path),
-      environment: settings.environment,
+      environment: { ...settings.environment, ...configVariable(version) },
       stopTimeoutMs: version.activation.stopTimeoutMs,
       uid: account?.uid ?? null,
       gid: account?.gid ?? null,

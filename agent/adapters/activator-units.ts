@@ -2,6 +2,7 @@
 import { lstatSync, readFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { must, Problem } from '#/protocol/errors.ts';
+import { isVersionId } from '#/protocol/ids.ts';
 import {
   single,
   type ActiveRecord,
@@ -92,7 +93,7 @@ export function versionOfProcess(pid: number, releases: string): string | null {
   const inside = (path: string | null): string | null => {
     if (path === null || !path.startsWith(`${releases}/`)) return null;
     const slot = path.slice(releases.length + 1).split('/', 1)[0] ?? '';
-    return /^[0-9a-f]{64}$/.test(slot) ? slot : null;
+    return isVersionId(slot) ? slot : null;
   };
   for (const link of ['exe', 'cwd', 'root'] as const) {
     const found = inside(linkOf(pid, link));

@@ -11,7 +11,7 @@ import {
   type Manifest,
 } from '#/bundle/manifest.ts';
 import { Problem } from '#/protocol/errors.ts';
-import { artifactId as artifactIdSchema, type ArtifactId } from '#/protocol/ids.ts';
+import { versionId as versionIdSchema, type VersionId } from '#/protocol/ids.ts';
 import type { Settings } from '#/agent/config.ts';
 import type { Activator, SlotId } from '#/agent/ports.ts';
 import { guardFiles } from './guard-files.ts';
@@ -44,8 +44,9 @@ const recordSchema = v.object({
   v: v.literal(1),
   bootId: v.string(),
   slot: v.string(),
-  artifactId: artifactIdSchema,
+  artifactId: versionIdSchema,
   path: v.string(),
+  configPath: v.optional(v.nullable(v.string()), null),
   activation: activationSchema,
   invocations: v.record(v.string(), v.string()),
 });
@@ -82,11 +83,12 @@ export function createActivator(options: ActivatorOptions): HostActivator {
   });
   const recordPath = join(options.runDirectory, RECORD);
   const before = (): ActiveRecord | null => readRecord(recordPath, options.bootId);
-  const versionOf = (slot: SlotId, artifactId: ArtifactId, manifest: Manifest): Version => ({
+  const versionOf = (slot: SlotId, artifactId: VersionId, manifest: Manifest): Version => ({
     slot,
     artifactId,
     path: options.slotPath(slot),
     activation: activationFor(options.settings, manifest.activation),
+    configPath: options.configPath(artifactId),
   });
   const liveVersion = async (): Promise<Version | null> => {
     const live = await options.live();
@@ -107,7 +109,8 @@ export function createActivator(options: ActivatorOptions): HostActivator {
       const last = before();
       // Before anything starts: the guard has to know the way back from the first moment of a trial.
       await guard.settle();
-      await guard.keepRecipe(slot, starters[version.activation.kind].recipe(version));
+      const recipe = starters[version.activation.kind].recipe(version);
+      await guard.keepRecipe(slot, recipe, version.configPath);
       if (last !== null && last.activation.kind !== version.activation.kind)
         await starters[last.activation.kind].stop(last);
       const invocations = await starters[version.activation.kind].start(version, last);

@@ -6,7 +6,7 @@ import * as v from 'valibot';
 import type { DenyEntry } from '#/agent/core/effect.ts';
 import type { FilePort } from '#/agent/ports.ts';
 import { errors, type ErrorCode } from '#/protocol/errors.ts';
-import { artifactId, type ArtifactId } from '#/protocol/ids.ts';
+import { versionId, type VersionId } from '#/protocol/ids.ts';
 import { stateFile, type StateFormat } from './state-file.ts';
 
 /** Beyond this the entry that was denied longest ago goes; control remembers its failed rollouts too. */
@@ -20,7 +20,7 @@ const format: StateFormat<readonly DenyEntry[]> = {
   schema: v.pipe(
     v.array(
       v.object({
-        artifactId,
+        artifactId: versionId,
         code: v.custom<ErrorCode>((input) => typeof input === 'string' && input in errors),
         message: v.pipe(v.string(), v.maxLength(4096)),
         retryGeneration: count,
@@ -38,7 +38,7 @@ export interface DenyList {
   /** Adds the entry, or replaces the one of its artifact; durable on return. */
   put(entry: DenyEntry): Promise<void>;
   /** Removes the entry of an artifact; durable on return. None is fine. */
-  remove(artifact: ArtifactId): Promise<void>;
+  remove(artifact: VersionId): Promise<void>;
 }
 
 /** Reads the deny-list at `path`. E_STATE when it is damaged. */
@@ -49,7 +49,7 @@ export async function openDenyList(files: FilePort, path: string): Promise<DenyL
     await file.write(next);
     entries = next;
   };
-  const others = (artifact: ArtifactId): readonly DenyEntry[] =>
+  const others = (artifact: VersionId): readonly DenyEntry[] =>
     entries.filter((entry) => entry.artifactId !== artifact);
   return {
     entries: () => entries,

@@ -29,13 +29,13 @@ export type StartRecipe =
     };
 
 const FILE_MAX_BYTES = 1024 * 1024;
-const RECIPE = /^start\.([0-9a-f]{64})$/;
+const RECIPE = /^start\.([0-9a-f]{64}(?:\.[0-9a-f]{64})?)$/;
 
 export interface GuardFiles {
   /** Where things are. Durable on return. */
   settle(): Promise<void>;
-  /** How the version of a slot is started. Durable on return; written before it is started for the first time. */
-  keepRecipe(slot: SlotId, recipe: StartRecipe): Promise<void>;
+  /** How the version of a slot is started, and where the entries of its config set are. Durable on return; written before it is started for the first time. */
+  keepRecipe(slot: SlotId, recipe: StartRecipe, configPath?: string | null): Promise<void>;
 }
 
 /** The guard's files below the state directory. */
@@ -71,8 +71,8 @@ export function guardFiles(options: {
       const text = lines.map(([key, value]) => `${key}=${escaped(value)}\n`).join('');
       await put('settings', `switchback-guard/1\n${text}`);
     },
-    async keepRecipe(slot, recipe) {
-      await put(`start.${slot}`, recipeText(recipe));
+    async keepRecipe(slot, recipe, configPath = null) {
+      await put(`start.${slot}`, recipeText(recipe, configPath));
       for (const { name } of await files.list(directory)) {
         const other = RECIPE.exec(name)?.[1];
         if (other !== undefined && other !== slot && !existsSync(options.slotPath(other)))
@@ -83,8 +83,9 @@ export function guardFiles(options: {
 }
 
 /** The text of a recipe. */
-export function recipeText(recipe: StartRecipe): string {
-  return `switchback-start/1\n${recipeLines(recipe)
+export function recipeText(recipe: StartRecipe, configPath: string | null = null): string {
+  const config = configPath === null ? [] : [['config', configPath] as const];
+  return `switchback-start/1\n${[...recipeLines(recipe), ...config]
     .map(([key, value]) => `${key}=${escaped(value)}\n`)
     .join('')}`;
 }

@@ -32,6 +32,8 @@ import { stateFile, type StateFile, type StateFormat } from './state-file.ts';
 /** Identity with all that the line to control and the verifier need. */
 export interface HostIdentity extends Identity {
   readonly keyId: string;
+  /** The public key that secrets are sealed to, hex. */
+  readonly sealKey: string;
   readonly controlUrls: readonly string[];
   /** PEM of the only authorities that may vouch for control; null: those of the system. */
   readonly caPem: string | null;
@@ -46,6 +48,8 @@ export interface HostIdentity extends Identity {
   ): Readonly<Record<string, string>>;
   /** The time that control signed for this host and this nonce. E_NONCE for the answer to another question (D07), E_SIGS. */
   openTime(time: Envelope, nonce: string): number;
+  /** Secret halves of the keys that secrets are sealed to: that of now, then those before its rotations. */
+  sealSecrets(): readonly Uint8Array[];
   /** When the keys of now were made. */
   readonly keysMadeAtMs: number;
   /** Keys of a rotation that was begun and not finished. */
@@ -66,9 +70,14 @@ export interface KeyRotation {
   finish(statement: Envelope): Promise<void>;
 }
 
+/** Rotations after which something that was never sealed anew does not open any more: a year, by default. */
+const FORMER_SEEDS = 4;
+
 const keysSchema = v.object({
   signSeed: sha256Hex,
   sealSeed: sha256Hex,
+  /** Of the keys before, the newest first: what was sealed to them is opened until it is sealed anew. */
+  formerSealSeeds: v.optional(v.pipe(v.array(sha256Hex), v.maxLength(FORMER_SEEDS)), []),
   createdAtMs: v.number(),
   /** sha256 of the machine id of the host on which they were made. */
   machine: sha256Hex,
@@ -154,8 +163,21 @@ export function machineDigest(machineIdFile: string): string {
 }
 
 /** New keys for this machine. */
-export function makeKeys(random: Random, machine: string, nowMs: number): HostKeys {
-  return { signSeed: random.hex(32), sealSeed: random.hex(32), createdAtMs: nowMs, machine };
+export function makeKeys(
+  random: Random,
+  machine: string,
+  nowMs: number,
+  before: HostKeys | null = null,
+): HostKeys {
+  const formerSealSeeds =
+    before === null ? [] : [before.sealSeed, ...before.formerSealSeeds].slice(0, FORMER_SEEDS);
+  return {
+    signSeed: random.hex(32),
+    sealSeed: random.hex(32),
+    formerSealSeeds,
+    createdAtMs: nowMs,
+    machine,
+  };
 }
 
 /** The signer and both public keys of a host, hex. */
@@ -248,9 +270,13 @@ function identityOf(
     controlUrls: record.controlUrls,
     caPem: record.caPem,
     rootBytes,
+    get sealKey() {
+      return publicKeysOf(now.keys).sealKey;
+    },
     get keyId() {
       return now.signer.key.keyId;
     },
+    sealSecrets: () => [now.keys.sealSeed, ...now.keys.formerSealSeeds].map(seedOf),
     get keysMadeAtMs() {
       return now.keys.createdAtMs;
     },
@@ -264,7 +290,8 @@ function identityOf(
     nextKeys: () => store.nextKeys.read(),
     async beginRotation(nowMs) {
       // One that was cut off goes on with the keys that control may have heard of.
-      const next = (await store.nextKeys.read()) ?? makeKeys(random, now.keys.machine, nowMs);
+      const next =
+        (await store.nextKeys.read()) ?? makeKeys(random, now.keys.machine, nowMs, now.keys);
       await store.nextKeys.write(next);
       const { signer, signKey, sealKey } = publicKeysOf(next);
       const change: KeyChange = {

@@ -5,7 +5,7 @@ import type { FilePort, SlotRecord } from '#/agent/ports.ts';
 import { canonicalDocument } from '#/bundle/canonical.ts';
 import { parseStrictJson } from '#/bundle/strict-json.ts';
 import { isProblem } from '#/protocol/errors.ts';
-import { artifactId } from '#/protocol/ids.ts';
+import { versionId } from '#/protocol/ids.ts';
 import { makeDirectory, readFile, removeFile, replaceFile } from './durable.ts';
 
 const RECORD_MAX_BYTES = 8 * 1024;
@@ -18,9 +18,9 @@ const SCHEMA = 'switchback.slot/2';
 const recordSchema = v.strictObject({
   schema: v.literal(SCHEMA),
   crc32: v.string(),
-  slot: v.pipe(v.string(), v.minLength(1), v.maxLength(128)),
+  slot: v.pipe(v.string(), v.minLength(1), v.maxLength(129)),
   status: v.picklist(['empty', 'writing', 'written', 'verified', 'trial', 'good', 'bad']),
-  artifactId: v.nullable(artifactId),
+  artifactId: v.nullable(versionId),
   version: v.nullable(v.pipe(v.string(), v.maxLength(64))),
   release: v.nullable(v.pipe(v.number(), v.safeInteger(), v.minValue(0))),
   reason: v.nullable(v.pipe(v.string(), v.maxLength(REASON_MAX_CHARS))),

@@ -6,7 +6,7 @@ import type { FilePort, Offer, SlotRecord, Slots, SlotStatus } from '#/agent/por
 import { classifyEntry, directoryLayout, isDirectorySlot } from '#/agent/install/layout.ts';
 import { readSlotManifest } from '#/agent/install/slot-manifest.ts';
 import { Problem } from '#/protocol/errors.ts';
-import { type ArtifactId, artifactId as artifactIdSchema } from '#/protocol/ids.ts';
+import { type VersionId, versionId as versionIdSchema, versionIdOf } from '#/protocol/ids.ts';
 import * as v from 'valibot';
 import { readSlotLink } from './boot-directory.ts';
 import { makeDirectory, removeTemporaries, syncDirectory } from './durable.ts';
@@ -50,7 +50,7 @@ export interface DirectorySlotsOptions {
   readonly newRootId: () => string;
 }
 
-/** The slots below `root`. A slot is named by its artifact id. */
+/** The slots below `root`. A slot is named by its version id. */
 export function createDirectorySlots(options: DirectorySlotsOptions): Slots {
   return new DirectorySlots(options);
 }
@@ -69,13 +69,13 @@ class DirectorySlots implements Slots {
     this.#records = slotRecords(options.files, options.stateDirectory);
   }
 
-  async targetFor(artifactId: ArtifactId): Promise<string> {
-    return artifactId;
+  async targetFor(version: VersionId): Promise<string> {
+    return version;
   }
 
   async observe(): Promise<{
     live: string | null;
-    liveArtifact: ArtifactId | null;
+    liveArtifact: VersionId | null;
     slots: readonly SlotRecord[];
   }> {
     const live = await readSlotLink(this.#files, this.#layout.current);
@@ -87,7 +87,7 @@ class DirectorySlots implements Slots {
       slots.push(await this.#reconcile(slot, records.get(slot) ?? null, present, slot === live));
     }
     const isThere = live !== null && present.releases.has(live);
-    return { live, liveArtifact: isThere ? toArtifactId(live) : null, slots };
+    return { live, liveArtifact: isThere ? toVersionId(live) : null, slots };
   }
 
   async preflight(offer: Offer, slot: string): Promise<void> {
@@ -117,10 +117,10 @@ class DirectorySlots implements Slots {
   async begin(offer: Offer, slot: string): Promise<void> {
     await this.#requireSameRoot();
     await this.#requireTarget(offer, slot);
-    const { artifactId, manifest } = offer;
-    const { version, release } = manifest;
-    const record = { slot, status: 'writing' as const, artifactId, version, release, reason: null };
-    await this.#records.write(record);
+    const { version, release } = offer.manifest;
+    const artifactId = versionIdOf(offer.artifactId, offer.configId);
+    const named = { slot, artifactId, version, release };
+    await this.#records.write({ ...named, status: 'writing', reason: null });
     await this.#makeReleases();
     await makeDirectory(this.#files, this.#layout.staging(slot));
   }
@@ -186,8 +186,9 @@ class DirectorySlots implements Slots {
 
   async #requireTarget(offer: Offer, slot: string): Promise<void> {
     requireSlotName(slot);
-    if (slot !== offer.artifactId) {
-      throw new Problem('E_NOT_ALLOWED_NOW', `slot ${slot} is not the slot of ${offer.artifactId}`);
+    const version = versionIdOf(offer.artifactId, offer.configId);
+    if (slot !== version) {
+      throw new Problem('E_NOT_ALLOWED_NOW', `slot ${slot} is not the slot of ${version}`);
     }
     if ((await readSlotLink(this.#files, this.#layout.current)) === slot) {
       throw new Problem('E_NOT_ALLOWED_NOW', `slot ${slot} is live and is never written`);
@@ -260,7 +261,7 @@ class DirectorySlots implements Slots {
     return {
       slot,
       status: 'written',
-      artifactId: toArtifactId(slot),
+      artifactId: toVersionId(slot),
       version: manifest?.version ?? null,
       release: manifest?.release ?? null,
       reason: null,
@@ -308,8 +309,8 @@ class DirectorySlots implements Slots {
   }
 }
 
-function toArtifactId(slot: string): ArtifactId {
-  return v.parse(artifactIdSchema, slot);
+function toVersionId(slot: string): VersionId {
+  return v.parse(versionIdSchema, slot);
 }
 
 function requireSlotName(slot: string): void {

@@ -11,7 +11,7 @@ import {
 } from '#/agent/install/partition-layout.ts';
 import { readKeptManifest } from '#/agent/install/slot-manifest.ts';
 import { isProblem, Problem } from '#/protocol/errors.ts';
-import type { ArtifactId } from '#/protocol/ids.ts';
+import { type VersionId, versionIdOf } from '#/protocol/ids.ts';
 import { type BootBackend, otherSlot, type PartitionSlot, partitionSlots } from './boot/backend.ts';
 import { makeDirectory, removeFile, removeTemporaries } from './durable.ts';
 import { slotRecords } from './slot-records.ts';
@@ -52,7 +52,7 @@ class PartitionSlots implements Slots {
   }
 
   /** The slot that runs it already, else the one that does not run; where neither runs, not the default. */
-  async targetFor(artifactId: ArtifactId): Promise<PartitionSlot> {
+  async targetFor(artifactId: VersionId): Promise<PartitionSlot> {
     const live = await this.#options.disk.live();
     const base = live ?? (await this.#options.backend.observe()).default ?? 'b';
     const isThere = (await this.#records.read(base))?.artifactId === artifactId;
@@ -61,7 +61,7 @@ class PartitionSlots implements Slots {
 
   async observe(): Promise<{
     live: string | null;
-    liveArtifact: ArtifactId | null;
+    liveArtifact: VersionId | null;
     slots: readonly SlotRecord[];
   }> {
     const live = await this.#options.disk.live();
@@ -104,7 +104,8 @@ class PartitionSlots implements Slots {
     const { backend, disk } = this.#options;
     const target = await this.#requireTarget(offer, slot);
     await disk.pin();
-    const { artifactId, manifest } = offer;
+    const { manifest } = offer;
+    const artifactId = versionIdOf(offer.artifactId, offer.configId);
     const { version, release } = manifest;
     const record = { slot, status: 'writing' as const, artifactId, version, release, reason: null };
     await this.#records.write(record);

@@ -7,7 +7,7 @@ import { spawn, type ChildProcess } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { closeSync, mkdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import type { ArtifactId } from '#/protocol/ids.ts';
+import type { VersionId } from '#/protocol/ids.ts';
 import { Problem } from '#/protocol/errors.ts';
 import type { SlotId } from '#/agent/ports.ts';
 import { MINIMAL_ENVIRONMENT } from './exec.ts';
@@ -31,7 +31,7 @@ import {
 /** What runs, or shall run. */
 export interface Program {
   readonly slot: SlotId;
-  readonly artifactId: ArtifactId;
+  readonly artifactId: VersionId;
   readonly argv: readonly string[];
   readonly cwd: string;
   readonly environment: Readonly<Record<string, string>>;

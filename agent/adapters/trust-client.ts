@@ -7,6 +7,7 @@ import type { Offer, Trust } from '#/agent/ports.ts';
 import { checkCompatibility } from '#/bundle/compatibility.ts';
 import { MANIFEST_PAYLOAD_TYPE, openEnvelope } from '#/bundle/dsse.ts';
 import { publicKeyOf, sha256 } from '#/bundle/keys.ts';
+import { requireConfigNamed } from '#/bundle/manifest.ts';
 import {
   type CacheNames,
   loadRootChain,
@@ -27,6 +28,8 @@ import {
   readPin,
   requireAllowed,
   type TrustMemory,
+  type VerifiedManifest,
+  withoutKeys,
 } from '#/bundle/trust/resolve.ts';
 import { agentRules, ed25519KeyOf } from '#/bundle/trust/rules.ts';
 import {
@@ -37,7 +40,9 @@ import {
   TARGETS,
   type TrustedSet,
 } from '#/bundle/trust/trusted-set.ts';
+import type { ConfigRef } from '#/protocol/documents.ts';
 import { type ErrorCode, isProblem, Problem } from '#/protocol/errors.ts';
+import { versionIdOf } from '#/protocol/ids.ts';
 import { readBundleEnvelope } from './trust-bundle-file.ts';
 import { readOrRebuildMemory, writeMemory } from './trust-state.ts';
 
@@ -71,6 +76,8 @@ export interface TrustOptions {
   /** When the agent was built, ms: time was never earlier. */
   readonly builtAtMs: number;
   readonly onNotice: (notice: TrustNotice) => void;
+  /** Secret halves of the keys that secrets are sealed to, the newest first; absent: nothing can be sealed for this host. */
+  readonly sealSecrets?: () => readonly Uint8Array[];
 }
 
 export interface TrustStatus {
@@ -147,14 +154,20 @@ class Verifier implements AgentTrust {
       return null;
     }
     await this.#keep(pin.set, pin.memory);
-    const hindrance = pinHindrance(pin.desired, offer.artifactId, host.host, session.now);
+    const version = versionIdOf(offer.artifactId, offer.configId);
+    const hindrance = pinHindrance(pin.desired, version, host.host, session.now);
     if (hindrance !== null) {
       this.#notice('no-switch', hindrance);
       return null;
     }
-    const verified = await readManifest(pin, session, this.#documents, offer.artifactId, host);
+    const verified = await readManifest(pin, session, this.#documents, version, host);
     await this.#keep(verified.set, pin.memory);
+    const config =
+      verified.config === null
+        ? null
+        : await this.#config(verified.config, verified, session, context);
     return {
+      ...(config === null ? {} : { configId: config.configId, config }),
       artifactId: verified.artifactId,
       manifest: verified.manifest,
       manifestBytes: verified.manifestBytes,
@@ -163,6 +176,24 @@ class Verifier implements AgentTrust {
       seq: pin.desired.seq,
       retryGeneration: offer.retryGeneration,
     };
+  }
+
+  /** Step 8. Loaded only here: most hosts have no config set. */
+  async #config(
+    ref: ConfigRef,
+    { artifactId, manifest }: VerifiedManifest,
+    session: Session,
+    { host, group }: Parameters<Trust['resolve']>[1],
+  ): Promise<NonNullable<Offer['config']>> {
+    const { readConfig } = await import('#/bundle/trust/configured.ts');
+    const { set, memory } = await this.#load();
+    const { revokedKeyIds } = memory;
+    const sealSecrets = this.#options.sealSecrets?.() ?? [];
+    const context = { group, host, artifactId, manifest, revokedKeyIds, sealSecrets };
+    const verified = await readConfig(withoutKeys(set, revokedKeyIds), session, ref, context);
+    await this.#keep(verified.set, memory);
+    const { known, own } = verified;
+    return { configId: known.configId, setBytes: known.bytes, ...own };
   }
 
   async resolveFile(...[path, context]: Parameters<Trust['resolveFile']>): Promise<Offer> {
@@ -179,6 +210,8 @@ class Verifier implements AgentTrust {
     const { arch, agent } = this.#options;
     checkCompatibility(manifest, { class: context.class, arch, agent, runningRelease: null });
     requireAllowed(memory, manifest.class, manifest.release, verified.artifactId);
+    // Only a pin names a config set.
+    requireConfigNamed(manifest.config, false, verified.artifactId);
     const committed = memory.committed[manifest.class] ?? 0;
     if (manifest.release < committed) {
       throw new Problem(

@@ -7,11 +7,12 @@ import { makeDirectory } from '#/agent/adapters/durable.ts';
 import { enrol } from '#/agent/adapters/enrol.ts';
 import { nodeFiles } from '#/agent/adapters/file-port.ts';
 import { hostArch, hostFacts } from '#/agent/adapters/host-facts.ts';
-import { identityStore, machineDigest } from '#/agent/adapters/identity.ts';
+import { identityStore, loadIdentity, machineDigest } from '#/agent/adapters/identity.ts';
 import { systemRandom } from '#/agent/adapters/random.ts';
 import { systemClock } from '#/agent/adapters/clock.ts';
 import { createTransport } from '#/agent/adapters/transport.ts';
 import { authoritiesOf } from '#/agent/adapters/control-link.ts';
+import { restoreConfigs } from '#/agent/host-configs.ts';
 import type { CliCommand, Invocation } from './command.ts';
 import { examine, type Finding } from './doctor.ts';
 import { fields } from './render.ts';
@@ -49,6 +50,32 @@ export const hostCommands: readonly CliCommand[] = [
     run: enrolHost,
   },
   {
+    name: 'identity',
+    summary: 'Show who this host is, and the key that secrets are sealed to.',
+    usage: '',
+    minArguments: 0,
+    maxArguments: 0,
+    options: {},
+    examples: ['switchback-agent identity'],
+    notes: 'Compare the key with what `switchback config seal` shows, before you accept it there.',
+    run: showIdentity,
+  },
+  {
+    name: 'secrets restore',
+    summary: 'At boot: give the services the entries of their config sets again.',
+    usage: '',
+    minArguments: 0,
+    maxArguments: 0,
+    options: {},
+    examples: ['switchback-agent secrets restore'],
+    notes: 'Run by switchback-secrets.service, before any service starts; it needs no network.',
+    async run(invocation) {
+      const restored = await restoreConfigs(invocation.load().settings);
+      invocation.print({ restored }, () => `${restored.length} config sets are in their place\n`);
+      return 0;
+    },
+  },
+  {
     name: 'doctor',
     summary: 'Look at the real host: what works, what is missing, and what rescues it.',
     usage: '',
@@ -68,6 +95,25 @@ export const hostCommands: readonly CliCommand[] = [
     },
   },
 ];
+
+async function showIdentity(invocation: Invocation): Promise<number> {
+  const { settings } = invocation.load();
+  const store = identityStore(nodeFiles(), settings.state.directory);
+  const machine = machineDigest(settings.host.machineIdFile);
+  const identity = await loadIdentity(store, machine, systemRandom());
+  if (identity === null) throw new Problem('E_CONFIG', 'this host is not enrolled');
+  const { host, group, class: hostClass, keyId, sealKey } = identity;
+  invocation.print({ host, group, class: hostClass, keyId, sealKey }, () =>
+    fields([
+      ['host', host],
+      ['group', group],
+      ['class', hostClass],
+      ['key id', keyId],
+      ['seal key', sealKey],
+    ]),
+  );
+  return 0;
+}
 
 async function enrolHost(invocation: Invocation): Promise<number> {
   const { settings } = invocation.load();

@@ -2,7 +2,7 @@
 import { resolve } from 'node:path';
 import { existsSync } from 'node:fs';
 import { errors, isProblem, Problem, type ErrorCode } from '#/protocol/errors.ts';
-import type { ArtifactId } from '#/protocol/ids.ts';
+import type { VersionId } from '#/protocol/ids.ts';
 import type { AttemptEnd, LocalRequest } from '#/agent/local.ts';
 import type { StatusView } from '#/agent/local-view.ts';
 import type { JournalEntry } from '#/agent/ports.ts';
@@ -195,7 +195,7 @@ async function attempt(invocation: Invocation, command: Order, words: string): P
   });
 }
 
-async function deniedArtifact(invocation: Invocation, prefix: string): Promise<ArtifactId> {
+async function deniedArtifact(invocation: Invocation, prefix: string): Promise<VersionId> {
   if (!/^[0-9a-f]+$/.test(prefix) || prefix.length < ID_PREFIX_MIN)
     throw new Problem('E_USAGE', `expected at least ${ID_PREFIX_MIN} hex digits of an artifact id`);
   const view = await askAgent<StatusView>(socketOf(invocation), { ask: 'status' });
@@ -205,7 +205,7 @@ async function deniedArtifact(invocation: Invocation, prefix: string): Promise<A
     throw new Problem('E_NOT_FOUND', `no denied artifact begins with ${prefix}`);
   if (found.length > 1)
     throw new Problem('E_USAGE', `${found.length} denied artifacts begin with ${prefix}`);
-  return only.artifactId as ArtifactId;
+  return only.artifactId as VersionId;
 }
 
 function countOf(text: string | boolean | undefined): number {

@@ -378,6 +378,21 @@ export const settingsSchema = v.strictObject({
       30_000,
     ),
   }),
+  config: v.strictObject({
+    directory: v.optional(
+      v.pipe(
+        path,
+        v.description(
+          'Where services find the entries of their config set, one directory each; must be in memory (tmpfs).',
+        ),
+      ),
+      '/run/switchback/secrets',
+    ),
+    allowDisk: v.optional(
+      v.pipe(v.boolean(), v.description('Take a directory that is not in memory: for tests.')),
+      false,
+    ),
+  }),
   guard: v.strictObject({
     heartbeatIntervalMs: v.optional(
       v.pipe(

@@ -7,13 +7,13 @@
  */
 import type { Assignment, AttemptPhase } from '#/protocol/documents.ts';
 import type { ErrorCode } from '#/protocol/errors.ts';
-import type { ArtifactId, RolloutId } from '#/protocol/ids.ts';
+import type { VersionId, RolloutId } from '#/protocol/ids.ts';
 import type { Facts, SlotId, SlotStatus } from './facts.ts';
 import type { Ticket, TrialPlan } from './ticket.ts';
 
 /** What the machine keeps of an offer. The manifest's bytes are kept by the executor of `resolve`, under the artifact id. */
 export interface OfferRef {
-  readonly artifactId: ArtifactId;
+  readonly artifactId: VersionId;
   readonly class: string;
   readonly version: string;
   readonly release: number;
@@ -31,7 +31,7 @@ export interface Reason {
 
 /** One line of the deny-list: this artifact is not tried again on its own, up to and with this retry generation. */
 export interface DenyEntry {
-  readonly artifactId: ArtifactId;
+  readonly artifactId: VersionId;
   readonly code: ErrorCode;
   readonly message: string;
   readonly retryGeneration: number;
@@ -44,7 +44,7 @@ export interface PendingReport {
   readonly key: string;
   readonly attempt: string;
   readonly rolloutId: RolloutId | null;
-  readonly artifactId: ArtifactId;
+  readonly artifactId: VersionId;
   readonly phase: AttemptPhase;
   readonly code: ErrorCode | null;
   readonly message: string;
@@ -79,28 +79,28 @@ export interface Operations {
   /** Trust.resolveFile. */
   'resolve-file': { readonly path: string };
   /** The offer of a version that this host committed before and still holds, from its kept manifest. */
-  'resolve-held': { readonly artifactId: ArtifactId };
+  'resolve-held': { readonly artifactId: VersionId };
   /** Slots.observe, BootControl.observe, Activator.observe. */
   observe: Record<never, never>;
   /** Slots.targetFor and Slots.preflight. `held`: the slot has the artifact already, nothing will be written. */
-  preflight: { readonly artifactId: ArtifactId; readonly held: boolean };
+  preflight: { readonly artifactId: VersionId; readonly held: boolean };
   /** Slots.begin. */
-  'begin-slot': { readonly artifactId: ArtifactId; readonly slot: SlotId };
+  'begin-slot': { readonly artifactId: VersionId; readonly slot: SlotId };
   /** Installer.download. */
   download: {
-    readonly artifactId: ArtifactId;
+    readonly artifactId: VersionId;
     readonly slot: SlotId;
     readonly sources: readonly string[];
   };
   /** Installer.verify. */
-  verify: { readonly artifactId: ArtifactId; readonly slot: SlotId };
+  verify: { readonly artifactId: VersionId; readonly slot: SlotId };
   /** Windows.at the wall clock. */
   window: Record<never, never>;
   /** Hooks.drain and undrain. */
   drain: Record<never, never>;
   undrain: Record<never, never>;
   /** Probes.run for each named check of the artifact's manifest, once, beside one another. */
-  probe: { readonly artifactId: ArtifactId; readonly checks: readonly string[] };
+  probe: { readonly artifactId: VersionId; readonly checks: readonly string[] };
   /** The durable ticket, JSON and flat form. */
   'write-ticket': { readonly ticket: Ticket };
   'remove-ticket': { readonly attempt: string };
@@ -110,14 +110,14 @@ export interface Operations {
   /** BootControl.switchTo. `force`: the reboot that was asked for did not come (F33). */
   switch: { readonly slot: SlotId; readonly force: boolean };
   /** Activator.activate. Null: stop what runs, nothing is live. */
-  activate: { readonly slot: SlotId | null; readonly artifactId: ArtifactId | null };
+  activate: { readonly slot: SlotId | null; readonly artifactId: VersionId | null };
   /** BootControl.commit. */
   commit: { readonly slot: SlotId };
   /** BootControl.rollBackTo. `force` as for `switch`. */
   'roll-back': { readonly slot: SlotId | null; readonly bad: SlotId; readonly force: boolean };
   /** The durable deny-list. */
   deny: { readonly entry: DenyEntry };
-  allow: { readonly artifactId: ArtifactId };
+  allow: { readonly artifactId: VersionId };
   /** Slots.mark. */
   'mark-slot': {
     readonly slot: SlotId;

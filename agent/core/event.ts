@@ -1,7 +1,7 @@
 /** Events: everything that the machine is told. Time and randomness enter here alone. */
 import type { Assignment } from '#/protocol/documents.ts';
 import type { ErrorCode, ErrorKind } from '#/protocol/errors.ts';
-import type { ArtifactId } from '#/protocol/ids.ts';
+import type { VersionId } from '#/protocol/ids.ts';
 import type { OperationName, OperationResults, StartFacts } from './effect.ts';
 
 /** When an event happened, and the randomness that its handling may use. */
@@ -51,7 +51,7 @@ export type Command =
   | { readonly kind: 'rollback' }
   | { readonly kind: 'install-file'; readonly path: string }
   /** Clears the deny-list entry. */
-  | { readonly kind: 'retry'; readonly artifactId: ArtifactId }
+  | { readonly kind: 'retry'; readonly artifactId: VersionId }
   /** Leaves needs-attention. */
   | { readonly kind: 'clear' };
 

@@ -3,10 +3,10 @@
  * These words are shared by the core and its ports (agent/ports.ts).
  */
 import * as v from 'valibot';
-import { artifactId, versionText } from '#/protocol/ids.ts';
+import { versionId, versionText } from '#/protocol/ids.ts';
 
-/** Directories: the artifact id. Partitions: 'a' or 'b'. */
-export const slotId = v.pipe(v.string(), v.minLength(1), v.maxLength(64));
+/** Directories: the version id. Partitions: 'a' or 'b'. */
+export const slotId = v.pipe(v.string(), v.minLength(1), v.maxLength(129));
 export type SlotId = string;
 
 export const slotStatus = v.picklist([
@@ -25,7 +25,8 @@ const counter = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
 export const slotRecord = v.object({
   slot: slotId,
   status: slotStatus,
-  artifactId: v.nullable(artifactId),
+  /** What it holds: an artifact, or an artifact for one config set (ids.ts, version id). */
+  artifactId: v.nullable(versionId),
   version: v.nullable(versionText),
   release: v.nullable(counter),
   /** Why it is bad. */
@@ -38,9 +39,9 @@ export const facts = v.object({
   /** The slot that is live: where `current` points, or the partition of the running root. Null before the first install. */
   live: v.nullable(slotId),
   /** The artifact in the live slot, from its record, checked against the slot. */
-  liveArtifact: v.nullable(artifactId),
+  liveArtifact: v.nullable(versionId),
   /** The version whose processes run: 'mixed' when several do, null when none does. */
-  active: v.nullable(v.union([v.literal('mixed'), artifactId])),
+  active: v.nullable(v.union([v.literal('mixed'), versionId])),
   slots: v.pipe(v.array(slotRecord), v.maxLength(256)),
   /** Partitions: what the boot loader will do next. Directories: default = live, trial null. */
   boot: v.object({

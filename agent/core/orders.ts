@@ -1,5 +1,6 @@
 /** What control and the operator say in the middle of things: recall, halt, pause, roll back (F58). */
 import type { Assignment } from '#/protocol/documents.ts';
+import { versionIdOf } from '#/protocol/ids.ts';
 import type { Effect, Reason } from './effect.ts';
 import type { Command, Event, Failure, Moment } from './event.ts';
 import { abort, beginRollback, unwind } from './exits.ts';
@@ -61,7 +62,8 @@ function recallOf(state: State, assignment: Assignment): Reason | null {
   if (attempt.cause !== 'control' || assignment.halted) return null;
   const { offer } = assignment;
   if (offer === null) return { code: 'E_RECALLED', message: 'the offer was taken back' };
-  if (offer.artifactId === attempt.offer.artifactId) return null;
+  const offered = versionIdOf(offer.artifactId, offer.configId);
+  if (offered === attempt.offer.artifactId) return null;
   return { code: 'E_RECALLED', message: 'another version is offered now' };
 }
 

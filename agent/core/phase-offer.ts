@@ -1,5 +1,6 @@
 /** From idle to an accepted offer: idle, checking, offered, preflight. */
 import type { Assignment } from '#/protocol/documents.ts';
+import { versionIdOf } from '#/protocol/ids.ts';
 import { fullJitterMs } from './backoff.ts';
 import type { OfferRef } from './effect.ts';
 import type { Failed, Failure, Moment, Succeeded } from './event.ts';
@@ -22,16 +23,17 @@ export function decide(
   }
   const { offer } = assignment;
   if (offer === null || state.modes.halted || state.modes.paused) return rest(state);
-  if (offer.artifactId === state.known.artifactId) return rest({ ...state, retry: null });
+  const offered = versionIdOf(offer.artifactId, offer.configId);
+  if (offered === state.known.artifactId) return rest({ ...state, retry: null });
   if (state.unreported.length > limits.unreportedForNewAttempt) return rest(state);
   const same =
-    state.retry?.artifactId === offer.artifactId &&
-    state.retry.retryGeneration === offer.retryGeneration;
-  const denial = denialOf(state, offer);
+    state.retry?.artifactId === offered && state.retry.retryGeneration === offer.retryGeneration;
+  const { retryGeneration } = offer;
+  const denial = denialOf(state, { artifactId: offered, retryGeneration });
   if (denial !== null) {
     // The server is told once per order, not at every poll (F55).
     if (same && state.retry?.code === 'E_DENIED') return rest(state);
-    const ref = { id: now.freshId, rolloutId: offer.rolloutId, artifactId: offer.artifactId };
+    const ref = { id: now.freshId, rolloutId: offer.rolloutId, artifactId: offered };
     const message = clip(`this host denies it since ${denial.code}: ${denial.message}`);
     return refuse(state, ref, { code: 'E_DENIED', message }, offer.retryGeneration, {
       now,
@@ -116,7 +118,9 @@ export function checkingFailed(state: At<'checking'>, event: Failed): Turn {
   const { want } = state;
   const leaving = { now, settled: true };
   if (want.kind === 'assignment' && want.assignment.offer !== null && failure.kind === 'refused') {
-    const { artifactId, rolloutId, retryGeneration } = want.assignment.offer;
+    const { offer } = want.assignment;
+    const { rolloutId, retryGeneration } = offer;
+    const artifactId = versionIdOf(offer.artifactId, offer.configId);
     const same = state.retry?.artifactId === artifactId && state.retry.code === failure.code;
     const ref = { id: state.freshId, rolloutId, artifactId };
     if (!same || state.retry?.retryGeneration !== retryGeneration) {

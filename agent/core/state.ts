@@ -2,13 +2,16 @@
  * The durable state of the agent's machine: one record, journalled before the effects that follow from it are run.
  * Specification: docs/specs/agent-machine.md. A state holds only what it needs; all of it is plain JSON.
  *
+ * `artifactId` names a version everywhere: an artifact, or an artifact together with its config set (protocol/ids.ts). The two
+ * are never taken apart here (I16).
+ *
  * Schema rule (F48, F66): fields are added, never renamed or given another meaning, and an older agent ignores what it
  * does not know. `schema` changes only with a migration in `parseState`.
  */
 import * as v from 'valibot';
 import { assignment, attemptPhase } from '#/protocol/documents.ts';
 import type { ErrorCode } from '#/protocol/errors.ts';
-import { artifactId, rolloutId, versionText } from '#/protocol/ids.ts';
+import { rolloutId, versionId, versionText } from '#/protocol/ids.ts';
 import { slotId } from './facts.ts';
 import { runClock, ticket, trialPlan } from './ticket.ts';
 
@@ -30,7 +33,7 @@ const reasonOf = v.object({ code: errorCode, message: shortText });
 const evidence = v.record(nameText, v.union([v.string(), v.number(), v.boolean()]));
 
 export const offerRef = v.object({
-  artifactId,
+  artifactId: versionId,
   class: nameText,
   version: versionText,
   release: count,
@@ -51,7 +54,7 @@ export const attempt = v.object({
   cause,
   offer: offerRef,
   /** What was live when the attempt began: where a rollback leads. Null before the first install. */
-  from: v.nullable(v.object({ slot: slotId, artifactId: v.nullable(artifactId) })),
+  from: v.nullable(v.object({ slot: slotId, artifactId: v.nullable(versionId) })),
   /** Tickets written for it: each is one arming, and their number is bounded (I6). */
   arms: count,
   /** Bytes, durations and such, for the reports. */
@@ -63,7 +66,7 @@ export type Attempt = Readonly<v.InferOutput<typeof attempt>>;
 export const attemptRef = v.object({
   id: attemptId,
   rolloutId: v.nullable(rolloutId),
-  artifactId,
+  artifactId: versionId,
 });
 export type AttemptRef = Readonly<v.InferOutput<typeof attemptRef>>;
 
@@ -95,7 +98,7 @@ export const health = v.object({
 export type Health = Readonly<v.InferOutput<typeof health>>;
 
 export const denyEntry = v.object({
-  artifactId,
+  artifactId: versionId,
   code: errorCode,
   message: shortText,
   retryGeneration: count,
@@ -107,7 +110,7 @@ const pendingReport = v.object({
   key: v.pipe(v.string(), v.maxLength(96)),
   attempt: attemptId,
   rolloutId: v.nullable(rolloutId),
-  artifactId,
+  artifactId: versionId,
   phase: attemptPhase,
   code: v.nullable(errorCode),
   message: shortText,
@@ -139,9 +142,9 @@ const base = {
   /** What was live when it was last looked at. */
   known: v.object({
     live: v.nullable(slotId),
-    artifactId: v.nullable(artifactId),
+    artifactId: v.nullable(versionId),
     /** The version before the live one, where an ordered rollback leads. */
-    previous: v.nullable(artifactId),
+    previous: v.nullable(versionId),
     /** The retry generation with which the live version was taken up: a later denial of it has to reach that far. */
     retryGeneration: v.optional(count, 0),
   }),
@@ -154,7 +157,7 @@ const base = {
   /** Failed attempts at one artifact that are not held against it: when it may be tried again. */
   retry: v.nullable(
     v.object({
-      artifactId,
+      artifactId: versionId,
       retryGeneration: count,
       failures: count,
       notBeforeRunMs: count,
@@ -184,7 +187,7 @@ export const stateSchema = v.variant('at', [
     at: v.literal('idle'),
     /** `activate`: what is live does not run, it is started. `allow`: a deny-list entry is removed. */
     step: v.picklist(['settled', 'activate', 'allow']),
-    allow: v.nullable(artifactId),
+    allow: v.nullable(versionId),
   }),
   v.object({
     ...base,
@@ -194,7 +197,7 @@ export const stateSchema = v.variant('at', [
       v.object({ kind: v.literal('poll') }),
       v.object({ kind: v.literal('assignment'), assignment }),
       v.object({ kind: v.literal('file'), path: v.pipe(v.string(), v.maxLength(4096)) }),
-      v.object({ kind: v.literal('held'), artifactId, generation: v.nullable(count) }),
+      v.object({ kind: v.literal('held'), artifactId: versionId, generation: v.nullable(count) }),
     ]),
   }),
   v.object({ ...base, at: v.literal('offered'), attempt }),

@@ -4,7 +4,7 @@
  * form it reads). All that a rollback or a verdict needs stands in it, so that it outlives the journal.
  */
 import * as v from 'valibot';
-import { artifactId, rolloutId, versionText } from '#/protocol/ids.ts';
+import { rolloutId, versionId, versionText } from '#/protocol/ids.ts';
 import { slotId } from './facts.ts';
 
 export const TICKET_SCHEMA = 'switchback.ticket/1';
@@ -55,7 +55,7 @@ export const ticket = v.object({
   attempt: v.pipe(v.string(), v.regex(/^[0-9a-f]{32}$/)),
   kind: v.picklist(['install', 'rollback']),
   rolloutId: v.nullable(rolloutId),
-  artifactId,
+  artifactId: versionId,
   version: versionText,
   class: nameText,
   release: count,
@@ -65,7 +65,7 @@ export const ticket = v.object({
   targetIdentity: v.pipe(v.string(), v.maxLength(4096)),
   /** Null: nothing was live before, a rollback leaves nothing live. */
   rollbackSlot: v.nullable(slotId),
-  rollbackArtifact: v.nullable(artifactId),
+  rollbackArtifact: v.nullable(versionId),
   /**
    * `open`: armed, or on trial once the target is live. `committed`: final, only cleanup is left. `rolling-back`:
    * decided, by agent or guard; whoever finds it completes it.

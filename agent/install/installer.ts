@@ -9,9 +9,10 @@ import { readSlotLink } from '#/agent/adapters/boot-directory.ts';
 import type { DownloadResult, Installer, Offer, Progress, Slots } from '#/agent/ports.ts';
 import { parseManifest } from '#/bundle/manifest.ts';
 import { isProblem, Problem } from '#/protocol/errors.ts';
+import { artifactOf } from '#/protocol/ids.ts';
 import type { ChildClient } from './child-client.ts';
 import { type ClientOptions, createClient } from './clients.ts';
-import { directoryLayout } from './layout.ts';
+import { directoryLayout, isDirectorySlot } from './layout.ts';
 import type { InstallSettings } from './settings.ts';
 import { readManifestBytes, readSlotIndex } from './slot-manifest.ts';
 import { removeTree } from './staging.ts';
@@ -203,14 +204,14 @@ class DirectoryInstaller implements Installer {
   /** The live slot with its kept index, when it can serve as a seed. */
   async #seed(slot: string): Promise<KeptVersion | null> {
     const live = await readSlotLink(this.#files, this.#layout.current);
-    if (live === null || live === slot) return null;
+    if (live === null || live === slot || !isDirectorySlot(live)) return null;
     const manifestBytes = await readManifestBytes(this.#files, this.#layout, live);
     if (manifestBytes === null) return null;
     const manifest = parseManifest(manifestBytes);
     const rawIndex = await readSlotIndex(this.#files, this.#layout, live, manifest);
     if (rawIndex === null) return null;
     return {
-      artifactId: live,
+      artifactId: artifactOf(live),
       manifestBytes,
       rawIndex,
       targets: directoryTargets(manifest, this.#layout.release(live)),

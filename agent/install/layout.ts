@@ -1,22 +1,21 @@
 /**
- * Where a directory host keeps its versions. Pure: names and paths only. Written down in docs/specs/slot-layout.md.
+ * Where a directory host keeps its versions, each under its version id (protocol/ids.ts). Pure: names and paths only. Written down in docs/specs/slot-layout.md.
  *
- *     <root>/current -> releases/<artifactId>       the live version; the only truth about it
- *     <root>/previous -> releases/<artifactId>      derived: the version to go back to, repaired when it is wrong
- *     <root>/releases/<artifactId>/                 a complete version
- *     <root>/releases/.tmp-<artifactId>/            a version that is being written
- *     <root>/releases/.meta-<artifactId>/           its manifest and chunk index: what a later delta starts from
- *     <root>/releases/.old-<artifactId>/            a version that is being removed
- *     <root>/.former -> releases/<artifactId>       the version that the switch under way has left
- *     <state>/slots/<artifactId>.json               the slot record
+ *     <root>/current -> releases/<version>       the live version; the only truth about it
+ *     <root>/previous -> releases/<version>      derived: the version to go back to, repaired when it is wrong
+ *     <root>/releases/<version>/                 a complete version
+ *     <root>/releases/.tmp-<version>/            a version that is being written
+ *     <root>/releases/.meta-<version>/           its manifest and chunk index: what a later delta starts from
+ *     <root>/releases/.old-<version>/            a version that is being removed
+ *     <root>/.former -> releases/<version>       the version that the switch under way has left
+ *     <state>/slots/<version>.json               the slot record
  */
 import { join } from 'node:path';
+import { isVersionId, type VersionId } from '#/protocol/ids.ts';
 
-const ID = /^[0-9a-f]{64}$/;
-
-/** True for names that may stand as a slot of a directory host: artifact ids and nothing else. */
-export function isDirectorySlot(slot: string): boolean {
-  return ID.test(slot);
+/** True for names that may stand as a slot of a directory host: version ids and nothing else. */
+export function isDirectorySlot(slot: string): slot is VersionId {
+  return isVersionId(slot);
 }
 
 export interface DirectoryLayout {
@@ -64,8 +63,8 @@ export function linkTarget(slot: string): string {
 
 /** The slot that a link target names, or null when it names none of ours. */
 export function slotOfLink(target: string): string | null {
-  const match = /^(?:\.\/)?releases\/([0-9a-f]{64})\/?$/.exec(target);
-  return match?.[1] ?? null;
+  const slot = /^(?:\.\/)?releases\/([0-9a-f.]{64,129})\/?$/.exec(target)?.[1];
+  return slot !== undefined && isVersionId(slot) ? slot : null;
 }
 
 /** What an entry of `releases/` is: ours by its name, or `foreign`, which is left alone. */
@@ -73,9 +72,9 @@ export function classifyEntry(name: string): {
   readonly kind: 'release' | 'staging' | 'meta' | 'condemned' | 'foreign';
   readonly slot: string;
 } {
-  const match = /^(\.tmp-|\.meta-|\.old-)?([0-9a-f]{64})$/.exec(name);
+  const match = /^(\.tmp-|\.meta-|\.old-)?([0-9a-f.]{64,129})$/.exec(name);
   const slot = match?.[2];
-  if (slot === undefined) return { kind: 'foreign', slot: '' };
+  if (slot === undefined || !isVersionId(slot)) return { kind: 'foreign', slot: '' };
   const prefix = match?.[1];
   if (prefix === '.tmp-') return { kind: 'staging', slot };
   if (prefix === '.meta-') return { kind: 'meta', slot };

@@ -8,6 +8,9 @@ import { isProblem } from '#/protocol/errors.ts';
 import { type ArtifactId, artifactId as artifactIdSchema } from '#/protocol/ids.ts';
 import * as v from 'valibot';
 
+/** A version id begins with the id of its artifact. */
+const ARTIFACT_DIGITS = 64;
+
 /** Where they are kept. */
 export interface MetaLayout {
   manifestFile(slot: string): string;
@@ -15,14 +18,14 @@ export interface MetaLayout {
 }
 
 /**
- * The manifest bytes of a slot, checked against the artifact id, which in directories is the slot's name; null when they are
+ * The manifest bytes of a slot, checked against the artifact id, which in directories begins the slot's name; null when they are
  * not there or other bytes.
  */
 export async function readManifestBytes(
   files: FilePort,
   layout: MetaLayout,
   slot: string,
-  artifactId: string = slot,
+  artifactId: string = slot.slice(0, ARTIFACT_DIGITS),
 ): Promise<Uint8Array | null> {
   const bytes = await readKept(files, layout.manifestFile(slot), MANIFEST_MAX_BYTES);
   return bytes === null || sha256(bytes) !== artifactId ? null : bytes;
@@ -33,7 +36,7 @@ export async function readSlotManifest(
   files: FilePort,
   layout: MetaLayout,
   slot: string,
-  artifactId: string = slot,
+  artifactId: string = slot.slice(0, ARTIFACT_DIGITS),
 ): Promise<Manifest | null> {
   const bytes = await readManifestBytes(files, layout, slot, artifactId);
   // Its digest is the artifact id, so it is the manifest that was verified when the slot was written.

@@ -3,8 +3,8 @@
  * what stands here is checked after their signatures. Formats: docs/specs/trust.md, section 7.
  */
 import * as v from 'valibot';
-import { artifactId, name, sha256Hex } from '#/protocol/ids.ts';
-import type { ArtifactRef } from '#/protocol/documents.ts';
+import { artifactId, configId, groupName, name, sha256Hex } from '#/protocol/ids.ts';
+import type { ArtifactRef, ConfigRef } from '#/protocol/documents.ts';
 import { type JsonValue, Problem } from '#/protocol/errors.ts';
 import { bytesOfHex, publicKeyOf, type PublicKey } from '../keys.ts';
 import { parseStrictJson } from '../strict-json.ts';
@@ -67,6 +67,19 @@ export const imageCustom = v.looseObject({
 });
 export type ImageCustom = v.InferOutput<typeof imageCustom>;
 
+/** Custom data of the target of a config set: what lists show without opening it. Further fields may follow. */
+export const configCustom = v.looseObject({
+  configId,
+  version: v.pipe(v.number(), v.safeInteger(), v.minValue(1)),
+  group: groupName,
+  artifacts: v.array(artifactId),
+  configSchema: v.looseObject({ id: name, version: v.number() }),
+  plain: v.number(),
+  secrets: v.number(),
+  created: v.number(),
+});
+export type ConfigCustom = v.InferOutput<typeof configCustom>;
+
 export const FLOORS_PATH = 'policy/floors.json';
 export const REVOKED_PATH = 'policy/revoked.json';
 export const BUILDERS_PATH = 'policy/builders.json';
@@ -92,6 +105,21 @@ export function manifestEnvelopePath(
   ref: Pick<ArtifactRef, 'class' | 'version' | 'artifactId'>,
 ): string {
   return `images/${ref.class}/${ref.version}/${ref.artifactId}.manifest.dsse.json`;
+}
+
+/** Target path of the envelope over a config set. */
+export function configPath(ref: Pick<ConfigRef, 'scope' | 'version' | 'configId'>): string {
+  return `config/${ref.scope}/${ref.version}/${ref.configId}.json`;
+}
+
+/** Target path of what is sealed for the hosts of the same config set. */
+export function sealedPath(ref: Pick<ConfigRef, 'scope' | 'version' | 'configId'>): string {
+  return `config/${ref.scope}/${ref.version}/${ref.configId}.sealed.json`;
+}
+
+/** The role that alone may sign config sets of the scope. */
+export function configRole(scope: string): string {
+  return `cfg-${scope}`;
 }
 
 export const POLICY_ROLE = 'policy';

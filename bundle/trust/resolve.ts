@@ -2,9 +2,14 @@
  * From a fresh trusted set to a verified artifact: steps 3 to 7 of the verification order (docs/specs/trust.md, section 9).
  * State moves only forward; what moved is returned even when the answer is that there is nothing to do.
  */
-import { type ArtifactRef, type DesiredDocument, desiredDocument } from '#/protocol/documents.ts';
+import {
+  type ArtifactRef,
+  type ConfigRef,
+  type DesiredDocument,
+  desiredDocument,
+} from '#/protocol/documents.ts';
 import { Problem } from '#/protocol/errors.ts';
-import type { ArtifactId } from '#/protocol/ids.ts';
+import { type ArtifactId, type VersionId, versionIdOf } from '#/protocol/ids.ts';
 import { checkCompatibility } from '../compatibility.ts';
 import {
   decodeEnvelope,
@@ -13,7 +18,12 @@ import {
   openEnvelope,
 } from '../dsse.ts';
 import { bytesOfHex, keyIdOf, publicKeyOf, sha256 } from '../keys.ts';
-import { MANIFEST_MAX_BYTES, type Manifest, manifestSchema } from '../manifest.ts';
+import {
+  MANIFEST_MAX_BYTES,
+  type Manifest,
+  manifestSchema,
+  requireConfigNamed,
+} from '../manifest.ts';
 import { requireVerdict } from '../vsa.ts';
 import type { Session } from './client.ts';
 import {
@@ -183,16 +193,26 @@ export async function readPin(
   };
 }
 
+/** The version that a pin pins. */
+function pinnedOf({ artifact, config }: DesiredDocument): VersionId {
+  return versionIdOf(artifact.artifactId, config?.configId);
+}
+
+/** What hosts ran before, by the pin; null for nothing. */
+function previousOf({ previous, previousConfig }: DesiredDocument): VersionId | null {
+  return previous === undefined ? null : versionIdOf(previous.artifactId, previousConfig?.configId);
+}
+
 /** Why a pin causes no switch now, or null when it does. `now` in seconds. */
 export function pinHindrance(
   desired: DesiredDocument,
-  artifactId: string,
+  version: VersionId,
   host: string,
   now: number,
 ): string | null {
   if (desired.expiresAt !== undefined && now >= desired.expiresAt) return 'the pin has expired';
   // What hosts ran before may be offered at any time: it is how a rollout goes back.
-  if (artifactId === desired.previous?.artifactId) return null;
+  if (version === previousOf(desired)) return null;
   const opensAt = openWaveAt(desired.waves, host);
   return now < opensAt ? `the wave of this host opens at ${opensAt}` : null;
 }
@@ -205,22 +225,24 @@ export async function readManifest(
   pin: Pin,
   session: Session,
   documents: Documents,
-  artifactId: string,
+  version: VersionId,
   host: HostContext,
-): Promise<VerifiedManifest & { readonly set: TrustedSet }> {
+): Promise<VerifiedManifest & { readonly set: TrustedSet; readonly config: ConfigRef | null }> {
   const { desired, memory } = pin;
-  const ref = [desired.artifact, desired.previous].find((each) => each?.artifactId === artifactId);
+  const isOfPin = version === pinnedOf(desired);
+  const ref = isOfPin
+    ? desired.artifact
+    : version === previousOf(desired)
+      ? desired.previous
+      : undefined;
   if (ref === undefined) {
-    throw new Problem(
-      'E_PIN',
-      `artifact ${artifactId} is not what the pin of ${host.group} allows`,
-      {
-        artifactId,
-        pinned: desired.artifact.artifactId,
-        seq: desired.seq,
-      },
-    );
+    throw new Problem('E_PIN', `version ${version} is not what the pin of ${host.group} allows`, {
+      artifactId: version,
+      pinned: pinnedOf(desired),
+      seq: desired.seq,
+    });
   }
+  const config = (isOfPin ? desired.config : desired.previousConfig) ?? null;
   if (ref.class !== host.class) {
     throw new Problem('E_CLASS', `artifact of class ${ref.class}, this host is ${host.class}`);
   }
@@ -263,12 +285,13 @@ export async function readManifest(
   if (!isReleased) {
     throw new Problem(
       'E_ARTIFACT',
-      `manifest ${artifactId} is not what was released under ${path}`,
+      `manifest ${ref.artifactId} is not what was released under ${path}`,
     );
   }
   checkCompatibility(manifest, { ...host, runningRelease: null });
+  requireConfigNamed(manifest.config, config !== null, ref.artifactId);
   const gated = await requireGates(builders.set, session, documents, desired, ref, memory);
-  return { ...verified, set: gated };
+  return { ...verified, set: gated, config };
 }
 
 /**

@@ -85,10 +85,13 @@ export async function writeServeSettings(
   await rename(`${path}.new`, path);
 }
 
-/** The release keys of control, copied for those who build: they sign bundles away from control. */
+/** The release and config keys of control, copied for those who build: they sign bundles and config sets away from control. */
 export async function copyReleaseKeys(controlKeys: string, to: string): Promise<void> {
-  const keys = (await readKeyFile(controlKeys)).filter((key) => key.use === 'release');
-  if (keys.length === 0) throw new Problem('E_CONFIG', `${controlKeys} has no release key`);
+  const keys = (await readKeyFile(controlKeys)).filter(
+    (key) => key.use === 'release' || key.use === 'config',
+  );
+  if (!keys.some((key) => key.use === 'release'))
+    throw new Problem('E_CONFIG', `${controlKeys} has no release key`);
   await writeKeyFile(to, keys);
 }
 

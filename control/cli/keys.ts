@@ -15,10 +15,22 @@ async function keyFilePath(session: Session, named: string | undefined): Promise
   throw new Problem('E_USAGE', 'which keys? give a key file, or let `switchback init` write one');
 }
 
-async function releaseKeys(path: string): Promise<readonly StoredKey[]> {
-  const keys = (await readKeyFile(path)).filter((key) => key.use === 'release');
+async function keysFor(
+  use: 'release' | 'config',
+  path: string,
+  what: string,
+): Promise<readonly StoredKey[]> {
+  const keys = (await readKeyFile(path)).filter((key) => key.use === use);
   if (keys.length > 0) return keys;
-  throw new Problem('E_CONFIG', `${path} has no release key: it cannot sign bundles`, { path });
+  throw new Problem('E_CONFIG', `${path} has no ${use} key: it cannot sign ${what}`, { path });
+}
+
+/** The config keys that sign a config set: of the file that was named, else of the one with the release keys. */
+export async function configKeys(
+  session: Session,
+  named: string | undefined,
+): Promise<readonly StoredKey[]> {
+  return keysFor('config', await keyFilePath(session, named), 'config sets');
 }
 
 /** The release keys that sign a bundle. */
@@ -26,7 +38,7 @@ export async function signingKeys(
   session: Session,
   named: string | undefined,
 ): Promise<readonly StoredKey[]> {
-  return releaseKeys(await keyFilePath(session, named));
+  return keysFor('release', await keyFilePath(session, named), 'bundles');
 }
 
 /** The public halves of the release keys that a bundle is verified against. */

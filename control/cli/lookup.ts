@@ -1,5 +1,6 @@
 /** From what people type to the id that control wants: whole ids, the start of one, or a name that is unique. */
 import type { Client } from '#/protocol/client.ts';
+import type { ConfigView } from '#/protocol/config-set.ts';
 import { Problem } from '#/protocol/errors.ts';
 import type { HostView } from '#/protocol/host.ts';
 import type { ReleaseView } from '#/protocol/release.ts';
@@ -83,6 +84,22 @@ export async function findRelease(client: Client, text: string): Promise<Release
     text,
     'release',
     (release) => `${release.class}/${release.version} ${release.artifactId.slice(0, 12)}`,
+  );
+}
+
+/** The config set that `text` means: its id or the unique start of it, or `scope/version`. */
+export async function findConfig(client: Client, text: string): Promise<ConfigView> {
+  const { items } = await client.call('configList', {});
+  const isPrefix = /^[0-9a-f]+$/.test(text) && text.length >= PREFIX_MIN;
+  const found = items.filter(
+    ({ configId, scope, version }) =>
+      `${scope}/${version}` === text || (isPrefix && configId.startsWith(text)),
+  );
+  return onlyOne(
+    found,
+    text,
+    'config set',
+    ({ configId, scope, version }) => `${scope}/${version} ${configId.slice(0, 12)}`,
   );
 }
 

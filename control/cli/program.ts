@@ -3,6 +3,7 @@ import { addAttestCommand } from '#/control/cli/commands/attest.ts';
 import { addGateCommands } from '#/control/cli/commands/trust-policy.ts';
 import { addBundleCommands } from '#/control/cli/commands/bundle.ts';
 import { addCompletionCommand } from '#/control/cli/commands/completion.ts';
+import { addConfigCommands } from '#/control/cli/commands/config.ts';
 import { addFleetCommands } from '#/control/cli/commands/fleet.ts';
 import { addGroupCommands } from '#/control/cli/commands/group.ts';
 import { addHostCommands } from '#/control/cli/commands/host.ts';
@@ -59,6 +60,7 @@ export function buildProgram(context: CliContext): DescribedCommand {
   addAttestCommand(program, context);
   addGateCommands(program, context);
   addReleaseCommands(program, context);
+  addConfigCommands(program, context);
   addGroupCommands(program, context);
   addPinCommands(program, context);
   addHostCommands(program, context);

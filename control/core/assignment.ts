@@ -1,14 +1,15 @@
 /** What a host is told at its poll: derived from its lease, its halts and its orders. */
 import type { Assignment } from '#/protocol/documents.ts';
+import { artifactOf, type ConfigId, configOf } from '#/protocol/ids.ts';
 import { desiredOf, versionOf } from './desired.ts';
-import { type Host, isActive, openAttempt, type Scene } from './model.ts';
+import { type Attempt, type Host, isActive, openAttempt, type Scene } from './model.ts';
 
 const WHY_MAX = 1024;
 
 /** The assignment of one host, without its generation (the engine numbers it when it differs from the last one). */
 export function assignmentOf(scene: Scene, host: Host): Omit<Assignment, 'generation'> {
   const attempt = openAttempt(host);
-  const release = attempt === null ? undefined : scene.releases.get(attempt.artifactId);
+  const release = attempt === null ? undefined : scene.releases.get(artifactOf(attempt.artifactId));
   const rollout = scene.rollout;
   const isStopped =
     attempt !== null &&
@@ -23,7 +24,8 @@ export function assignmentOf(scene: Scene, host: Host): Omit<Assignment, 'genera
       attempt === null || release === undefined
         ? null
         : {
-            artifactId: attempt.artifactId,
+            artifactId: release.artifactId,
+            ...configIn(attempt.artifactId),
             rolloutId: attempt.rolloutId,
             sources: [...release.sources],
             retryGeneration: attempt.retryGeneration,
@@ -32,6 +34,11 @@ export function assignmentOf(scene: Scene, host: Host): Omit<Assignment, 'genera
     rollbackGeneration: host.rollbackGeneration,
     why: whyOf(scene, host, isStopped).slice(0, WHY_MAX),
   };
+}
+
+function configIn(version: Attempt['artifactId']): { readonly configId?: ConfigId } {
+  const configId = configOf(version);
+  return configId === null ? {} : { configId };
 }
 
 function whyOf(scene: Scene, host: Host, isStopped: boolean): string {

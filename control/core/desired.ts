@@ -2,7 +2,7 @@
  * What one host should run, and whether it can be offered now. The order of the rules is the precedence; each leaves a line in
  * the trace, so that `why` and the planner can never disagree. docs/specs/rollout.md, precedence.
  */
-import type { ArtifactId, RolloutId } from '#/protocol/ids.ts';
+import { artifactOf, configOf, type RolloutId, type VersionId } from '#/protocol/ids.ts';
 import {
   type Attempt,
   type Host,
@@ -21,7 +21,7 @@ export interface Step {
 }
 
 export interface Target {
-  readonly artifactId: ArtifactId;
+  readonly artifactId: VersionId;
   readonly rolloutId: RolloutId | null;
   readonly stage: number | null;
   /** The pin that stands behind it. */
@@ -40,9 +40,11 @@ export interface Desired {
 const short = (id: string): string => id.slice(0, 12);
 
 /** "1.2.3" for people, with the id when the release is unknown. */
-export function versionOf(scene: Pick<Scene, 'releases'>, id: ArtifactId | null): string {
+export function versionOf(scene: Pick<Scene, 'releases'>, id: VersionId | null): string {
   if (id === null) return 'nothing';
-  return scene.releases.get(id)?.version ?? short(id);
+  const config = configOf(id);
+  const version = scene.releases.get(artifactOf(id))?.version ?? short(id);
+  return config === null ? version : `${version} with config ${short(config)}`;
 }
 
 export function isExpired(pin: Pin, now: number): boolean {
@@ -161,7 +163,7 @@ function targetOf(scene: Scene, host: Host, steps: Step[]): Target | null {
 }
 
 /** The last attempts of a version that still count against it. */
-function attemptsOf(host: Host, artifactId: ArtifactId): readonly Attempt[] {
+function attemptsOf(host: Host, artifactId: VersionId): readonly Attempt[] {
   const forgiven = host.forgiven[artifactId] ?? 0;
   return host.attempts.filter((a) => a.artifactId === artifactId && a.n > forgiven);
 }
@@ -186,7 +188,7 @@ function historyBlock(scene: Scene, host: Host, target: Target): string | null {
 }
 
 function releaseBlock(scene: Scene, host: Host, target: Target): string | null {
-  const release = scene.releases.get(target.artifactId);
+  const release = scene.releases.get(artifactOf(target.artifactId));
   if (release === undefined) return `release ${short(target.artifactId)} is not known here`;
   if (release.revoked !== null) return `${release.version} was revoked: ${release.revoked.reason}`;
   if (release.class !== host.class)
@@ -201,8 +203,8 @@ function restoreBlock(scene: Scene, host: Host, target: Target): string | null {
   if (!scene.isRestored) return null;
   const orderEpoch = target.pin?.epoch ?? 0;
   if (orderEpoch >= scene.epoch || host.running === null) return null;
-  const running = scene.releases.get(host.running);
-  const wanted = scene.releases.get(target.artifactId);
+  const running = scene.releases.get(artifactOf(host.running));
+  const wanted = scene.releases.get(artifactOf(target.artifactId));
   if (running === undefined)
     return 'the host runs a version that this control does not know since it was restored; pin anew';
   if (wanted === undefined || wanted.release < running.release)

@@ -4,7 +4,7 @@
  */
 import type { AttemptPhase } from '#/protocol/documents.ts';
 import type { PollPolicy, RolloutPolicy } from '#/protocol/group.ts';
-import type { ArtifactId, GroupName, HostId, RolloutId } from '#/protocol/ids.ts';
+import type { ArtifactId, GroupName, HostId, RolloutId, VersionId } from '#/protocol/ids.ts';
 import type { RolloutState, StageState } from '#/protocol/rollout.ts';
 import type { Labels } from '#/protocol/selector.ts';
 
@@ -17,7 +17,7 @@ export interface Mark {
 export interface Pin {
   readonly group: GroupName;
   readonly host: HostId | null;
-  readonly artifactId: ArtifactId;
+  readonly artifactId: VersionId;
   readonly seq: number;
   readonly reason: string;
   readonly ticket: string | null;
@@ -43,7 +43,7 @@ export interface Group {
   /** Grows with each pin of the group or of one of its hosts. */
   readonly pinSeq: number;
   /** Version of the last completed rollout. */
-  readonly current: ArtifactId | null;
+  readonly current: VersionId | null;
 }
 
 export interface Release {
@@ -75,7 +75,7 @@ export interface Attempt {
   readonly n: number;
   readonly rolloutId: RolloutId | null;
   readonly stage: number | null;
-  readonly artifactId: ArtifactId;
+  readonly artifactId: VersionId;
   readonly retryGeneration: number;
   /** The agent's id of the attempt, from its first report. */
   readonly agentAttempt: string | null;
@@ -122,12 +122,12 @@ export interface Host {
   readonly pastBoots: readonly string[];
   /** Times the report sequence went back. */
   readonly rewinds: number;
-  readonly running: ArtifactId | null;
-  readonly previous: ArtifactId | null;
+  readonly running: VersionId | null;
+  readonly previous: VersionId | null;
   readonly state: string;
   readonly healthy: boolean | null;
   readonly why: string;
-  readonly denied: readonly { readonly artifactId: ArtifactId; readonly code: string }[];
+  readonly denied: readonly { readonly artifactId: VersionId; readonly code: string }[];
   /** Last epoch in which the host reported (F73). */
   readonly observedEpoch: number;
   readonly lastSeenAtMs: number | null;
@@ -156,8 +156,8 @@ export interface Stage {
 export interface Rollout {
   readonly id: RolloutId;
   readonly group: GroupName;
-  readonly artifactId: ArtifactId;
-  readonly previous: ArtifactId | null;
+  readonly artifactId: VersionId;
+  readonly previous: VersionId | null;
   readonly pinSeq: number;
   readonly state: RolloutState;
   readonly reason: string;

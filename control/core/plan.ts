@@ -2,7 +2,7 @@
  * The rollout engine: a pure function from what is known to what is decided. docs/specs/rollout.md has the rules by number.
  * Decisions are applied in order, in one transaction; each has words for the operator.
  */
-import type { ArtifactId, HostId, RolloutId } from '#/protocol/ids.ts';
+import { artifactOf, type HostId, type RolloutId, type VersionId } from '#/protocol/ids.ts';
 import { desiredOf, type Target, versionOf } from './desired.ts';
 import {
   type Host,
@@ -44,7 +44,7 @@ export type Decision =
       readonly kind: 'offer';
       readonly host: HostId;
       readonly n: number;
-      readonly artifactId: ArtifactId;
+      readonly artifactId: VersionId;
       readonly rolloutId: RolloutId | null;
       readonly stage: number | null;
       readonly retryGeneration: number;
@@ -107,8 +107,8 @@ function withdrawals(scene: Scene): Decision[] {
   return result;
 }
 
-function isRevoked(scene: Scene, id: ArtifactId): boolean {
-  return scene.releases.get(id)?.revoked != null;
+function isRevoked(scene: Scene, id: VersionId): boolean {
+  return scene.releases.get(artifactOf(id))?.revoked != null;
 }
 
 /** Stage by stage: open, soak, pass, complete, halt, pause. At most one of these per call and stage. */

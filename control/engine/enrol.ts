@@ -1,5 +1,6 @@
 /** Enrolment: join tokens, and the host that one of them lets in (E13, E14). */
 import { createHash } from 'node:crypto';
+import { requireSealKey } from '#/bundle/seal.ts';
 import { bytesOfHex, hexOf, publicKeyOf } from '#/bundle/keys.ts';
 import type { Host } from '#/control/core/model.ts';
 import type { JoinToken } from '#/control/store/port.ts';
@@ -98,6 +99,7 @@ export function enrol(desk: Desk, request: EnrollRequest): Promise<Host> {
   const bytes = bytesOfHex(request.signKey, 32) ?? new Uint8Array();
   const { keyId } = publicKeyOf(bytes);
   const id = hostIdOf(keyId);
+  requireSealKey(bytesOfHex(request.sealKey, 32) ?? new Uint8Array());
   return desk.engine.change(async (draft) => {
     const token = await draft.writer.joinTokenByHash(hashOf(request.token));
     if (token === null) refuseToken('the join token is unknown');

@@ -5,7 +5,7 @@ import { bytesOfHex, hexOf, publicKeyOf, sha256 } from '#/bundle/keys.ts';
 import { desiredPath, groupRole, readDocument } from '#/bundle/trust/documents.ts';
 import { coversGroup } from '#/bundle/trust/gates.ts';
 import { requireVerdict, signVerdict } from '#/bundle/vsa.ts';
-import type { ArtifactId, GroupName } from '#/protocol/ids.ts';
+import { artifactOf, type ArtifactId, type GroupName, type VersionId } from '#/protocol/ids.ts';
 import { isProblem, Problem } from '#/protocol/errors.ts';
 import { type DesiredDocument, desiredDocument, type Envelope } from '#/protocol/documents.ts';
 import type { Release } from '#/control/core/model.ts';
@@ -102,16 +102,18 @@ async function passGates(
 /** How the artifact does in each group. */
 function stagesOf(draft: Draft, release: Release): Record<string, StageFacts> {
   const { fleet, now } = draft;
+  const isOf = (version: VersionId | null): boolean =>
+    version !== null && artifactOf(version) === release.artifactId;
   const stages: Record<string, StageFacts> = {};
   for (const [name, group] of fleet.groups) {
     const hosts = [...(fleet.hostsOf.get(name) ?? [])].flatMap((id) => fleet.hosts.get(id) ?? []);
     const attempts = hosts.flatMap((host) =>
-      host.attempts.filter((attempt) => attempt.artifactId === release.artifactId),
+      host.attempts.filter((attempt) => isOf(attempt.artifactId)),
     );
-    const isPinned = group.pin?.artifactId === release.artifactId;
+    const isPinned = isOf(group.pin?.artifactId ?? null);
     stages[name] = {
       hosts: hosts.length,
-      confirmed: hosts.filter((host) => host.running === release.artifactId).length,
+      confirmed: hosts.filter((host) => isOf(host.running)).length,
       failed: attempts.filter((a) => a.endedAtMs !== null && a.outcome !== 'confirmed').length,
       soakedS: isPinned ? Math.floor((now - (group.pin?.createdAtMs ?? now)) / 1000) : 0,
     };
@@ -141,13 +143,14 @@ export function askGates(
   const ask = async (draft: Draft): Promise<readonly Envelope[]> => {
     const { current, pinSeq } = draft.group(group);
     const release = draft.release(request.artifactId);
-    const isOther = current !== null && current !== release.artifactId;
+    const before = current === null ? null : artifactOf(current);
+    const isOther = before !== null && before !== release.artifactId;
     const document: DesiredDocument = {
       schema: 'switchback.desired/1',
       group,
       seq: pinSeq + 1,
       artifact: refOf(release),
-      ...(isOther ? { previous: refOf(draft.release(current)) } : {}),
+      ...(isOther ? { previous: refOf(draft.release(before)) } : {}),
       reason: request.reason,
       waves: [],
     };

@@ -1,6 +1,7 @@
 /** What operators do to one host. */
 import { type Host, openAttempt } from '#/control/core/model.ts';
 import { bytesOfHex, publicKeyOf } from '#/bundle/keys.ts';
+import { requireSealKey } from '#/bundle/seal.ts';
 import { desiredOf, versionOf } from '#/control/core/desired.ts';
 import type { KeyChange } from '#/protocol/agent-plane.ts';
 import { Problem } from '#/protocol/errors.ts';
@@ -50,6 +51,7 @@ export function rotateHostKey(desk: Desk, change: KeyChange): Promise<Host> {
     if ([...desk.engine.fleet.hosts.values()].some((other) => other.keyId === keyId))
       throw new Problem('E_CONFLICT', `key ${keyId} is that of a host already`);
     const { signKey, sealKey } = change;
+    requireSealKey(bytesOfHex(sealKey, 32) ?? new Uint8Array());
     const statement = signStatement(desk.enrolment, {
       schema: 'switchback.host-statement/1',
       host: host.id,

@@ -8,11 +8,19 @@ import {
   setDesired,
   setHostDesired,
 } from '#/control/trust/targets.ts';
-import type { DesiredDocument } from '#/protocol/documents.ts';
+import type { ConfigRef, DesiredDocument } from '#/protocol/documents.ts';
 import { isProblem, Problem } from '#/protocol/errors.ts';
 import type { AuditEntry } from '#/protocol/operator-plane.ts';
-import type { GroupName, HostId } from '#/protocol/ids.ts';
+import {
+  artifactOf,
+  configOf,
+  type GroupName,
+  type HostId,
+  type VersionId,
+  versionIdOf,
+} from '#/protocol/ids.ts';
 import type { PinRequest } from '#/protocol/pin.ts';
+import { configFor, listedConfig } from './configs.ts';
 import { type Desk, refOf, repositoryOf } from './desk.ts';
 import type { Draft } from './draft.ts';
 import { gated, loggingDenials, requirePassed } from './gates.ts';
@@ -28,21 +36,42 @@ function pinnable(draft: Draft, request: PinRequest, now: number): Release {
   return release;
 }
 
+/** A version with what signed documents say of it. */
+interface Pinned {
+  readonly release: Release;
+  readonly config: ConfigRef | null;
+}
+
+/** What a pin replaces; null for nothing, and for what is not known here. */
+function formerOf(desk: Desk, draft: Draft, version: VersionId | null): Pinned | null {
+  const release = version === null ? undefined : draft.fleet.releases.get(artifactOf(version));
+  if (version === null || release === undefined) return null;
+  const configId = configOf(version);
+  if (configId === null) return { release, config: null };
+  const config = listedConfig(repositoryOf(desk, draft), configId);
+  return config === null ? null : { release, config };
+}
+
+function isSame(a: Pinned, b: Pinned): boolean {
+  return a.release.artifactId === b.release.artifactId && a.config?.configId === b.config?.configId;
+}
+
 function documentOf(
   pin: Pin,
-  release: Release,
+  pinned: Pinned,
   request: PinRequest,
-  previous: Release | null,
+  previous: Pinned | null,
 ): DesiredDocument {
+  const before = previous === null || isSame(previous, pinned) ? null : previous;
   return {
     schema: 'switchback.desired/1',
     group: pin.group,
     ...(pin.host === null ? {} : { host: pin.host }),
     seq: pin.seq,
-    artifact: refOf(release),
-    ...(previous === null || previous.artifactId === release.artifactId
-      ? {}
-      : { previous: refOf(previous) }),
+    artifact: refOf(pinned.release),
+    ...(pinned.config === null ? {} : { config: pinned.config }),
+    ...(before === null ? {} : { previous: refOf(before.release) }),
+    ...(before?.config == null ? {} : { previousConfig: before.config }),
     reason: pin.reason,
     waves: (request.waves ?? []).map((wave) => ({
       percent: Math.round(wave.percent),
@@ -62,7 +91,7 @@ function newPin(
   return {
     group: group.name,
     host,
-    artifactId: request.artifactId,
+    artifactId: versionIdOf(request.artifactId, request.configId),
     seq: group.pinSeq + 1,
     reason: request.reason,
     ticket: request.ticket ?? null,
@@ -84,7 +113,8 @@ async function record(
   const { artifactId, seq, reason, ticket, expiresAtMs } = pin;
   const entry = await draft.audit(pin.actor, 'pin', subject, {
     group: pin.group,
-    artifactId,
+    artifactId: artifactOf(artifactId),
+    ...(document.config === undefined ? {} : { configId: document.config.configId }),
     version: release.version,
     seq,
     reason,
@@ -108,6 +138,16 @@ function refuseOtherClass(draft: Draft, group: Group, release: Release): void {
   }
 }
 
+function configOfRequest(
+  desk: Desk,
+  draft: Draft,
+  release: Release,
+  group: string,
+  request: PinRequest,
+): ConfigRef | null {
+  return configFor(repositoryOf(desk, draft), release, group, request.configId ?? null);
+}
+
 /** Pins a group: a signed document, and a rollout that brings its hosts there. */
 export function pinGroup(
   desk: Desk,
@@ -119,9 +159,10 @@ export function pinGroup(
     const group = draft.group(name);
     const release = pinnable(draft, request, draft.now);
     refuseOtherClass(draft, group, release);
+    const config = configOfRequest(desk, draft, release, name, request);
     const pin = newPin(draft, group, null, request, actor);
-    const previous = group.current === null ? null : draft.release(group.current);
-    const plain = documentOf(pin, release, request, previous);
+    const previous = formerOf(desk, draft, group.current);
+    const plain = documentOf(pin, { release, config }, request, previous);
     const document = await gated(desk, draft, plain, release, actor);
     const entry = await record(draft, pin, release, document);
     const logged = await stapled(desk, draft, document, entry);
@@ -157,10 +198,12 @@ export async function adoptPin(
     );
   const request: PinRequest = {
     artifactId: document.artifact.artifactId,
+    ...(document.config === undefined ? {} : { configId: document.config.configId }),
     reason: document.reason,
     ...(document.expiresAt === undefined ? {} : { expiresAtMs: document.expiresAt * 1000 }),
   };
   const release = pinnable(draft, request, draft.now);
+  configOfRequest(desk, draft, release, group.name, request);
   const id = document.host ?? null;
   requirePassed(desk, draft, document);
   const pin = { ...newPin(draft, group, id, request, actor), seq: document.seq };
@@ -215,10 +258,10 @@ export function pinHost(desk: Desk, id: HostId, request: PinRequest, actor: stri
     const host = draft.host(id);
     const group = draft.group(host.group);
     const release = pinnable(draft, request, draft.now);
+    const config = configOfRequest(desk, draft, release, group.name, request);
     const pin = newPin(draft, group, id, request, actor);
-    const previous =
-      host.running === null ? null : (draft.fleet.releases.get(host.running) ?? null);
-    const plain = documentOf(pin, release, request, previous);
+    const previous = formerOf(desk, draft, host.running);
+    const plain = documentOf(pin, { release, config }, request, previous);
     const document = await gated(desk, draft, plain, release, actor);
     const entry = await record(draft, pin, release, document);
     const logged = await stapled(desk, draft, document, entry);

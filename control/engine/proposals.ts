@@ -23,6 +23,7 @@ import { isProblem, Problem } from '#/protocol/errors.ts';
 import type { GroupName, HostId } from '#/protocol/ids.ts';
 import type { Proposal } from '#/protocol/proposal.ts';
 import { readRevoked } from '#/control/trust/targets.ts';
+import { followConfigs } from './configs.ts';
 import { type Desk, repositoryOf } from './desk.ts';
 import type { Draft } from './draft.ts';
 import { adoptPin, forgetGroupPin, forgetHostPin } from './pins.ts';
@@ -83,6 +84,10 @@ async function publishIn(
   for (const { role } of documents) {
     if (role.startsWith('grp-'))
       await followPins(desk, draft, { repository, next }, role.slice(4) as GroupName, actor);
+    if (role.startsWith('cfg-')) {
+      const { before } = listings({ repository, next }, role);
+      await followConfigs(draft, next, before, role.slice('cfg-'.length), actor);
+    }
     if (role === POLICY_ROLE)
       await followRevocations(draft, { repository, next }, proposal.reason, actor);
   }

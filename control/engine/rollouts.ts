@@ -1,7 +1,7 @@
 /** Rollouts: started by a pin, and what operators do to one that runs. */
 import { type Group, isActive, type Rollout, type Stage } from '#/control/core/model.ts';
 import { Problem } from '#/protocol/errors.ts';
-import type { ArtifactId, RolloutId } from '#/protocol/ids.ts';
+import { artifactOf, type RolloutId, type VersionId } from '#/protocol/ids.ts';
 import { type Desk, freshId, notAllowedNow } from './desk.ts';
 import type { Draft } from './draft.ts';
 import { FLEET_SCOPE, scopeOf } from './fleet.ts';
@@ -28,7 +28,7 @@ export async function startRollout(
   draft: Draft,
   group: Group,
   pin: {
-    readonly artifactId: ArtifactId;
+    readonly artifactId: VersionId;
     readonly seq: number;
     readonly reason: string;
     readonly actor: string;
@@ -142,7 +142,7 @@ export function resumeRollout(
     const rollout = activeRollout(draft, id);
     if (rollout.state === 'running') throw notAllowedNow(`rollout ${id} runs already`);
     refuseHalted(draft, rollout);
-    const release = draft.release(rollout.artifactId);
+    const release = draft.release(artifactOf(rollout.artifactId));
     if (release.revoked !== null)
       throw new Problem('E_REVOKED', `${release.version} was revoked: ${release.revoked.reason}`);
     const next: Rollout = {

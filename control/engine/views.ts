@@ -16,6 +16,7 @@ import { rollOf } from '#/control/core/plan.ts';
 import { countsOf, judge } from '#/control/core/stage.ts';
 import type { GroupView } from '#/protocol/group.ts';
 import type { HostCondition, HostDetail, HostView, HostWhy } from '#/protocol/host.ts';
+import { artifactOf, type VersionId } from '#/protocol/ids.ts';
 import type { PinView } from '#/protocol/pin.ts';
 import type { ReleaseView } from '#/protocol/release.ts';
 import type { AttemptView, RolloutView, StageView } from '#/protocol/rollout.ts';
@@ -24,12 +25,12 @@ import { type Fleet, generationOf, scopeOf } from './fleet.ts';
 import { nextOf } from './next-step.ts';
 
 export function pinView(fleet: Fleet, pin: Pin, now: number): PinView {
-  const release = fleet.releases.get(pin.artifactId);
+  const release = fleet.releases.get(artifactOf(pin.artifactId));
   return {
     group: pin.group,
     host: pin.host,
     artifactId: pin.artifactId,
-    version: release?.version ?? pin.artifactId.slice(0, 12),
+    version: versionOf(fleet, pin.artifactId),
     release: release?.release ?? 1,
     seq: pin.seq,
     reason: pin.reason,
@@ -245,7 +246,8 @@ export function groupView(engine: Engine, group: Group): GroupView {
 export function releaseView(fleet: Fleet, release: Release): ReleaseView {
   const groups = [...fleet.groups.values()];
   const hosts = [...fleet.hosts.values()];
-  const isRunning = (host: Host): boolean => host.running === release.artifactId;
+  const isOf = (version: VersionId | null): boolean =>
+    version !== null && artifactOf(version) === release.artifactId;
   return {
     artifactId: release.artifactId,
     name: release.name,
@@ -261,9 +263,9 @@ export function releaseView(fleet: Fleet, release: Release): ReleaseView {
     signers: [...release.signers],
     importedAtMs: release.importedAtMs,
     importedBy: release.importedBy,
-    hostsRunning: hosts.filter(isRunning).length,
+    hostsRunning: hosts.filter((host) => isOf(host.running)).length,
     pinnedBy: groups
-      .filter((group) => group.pin?.artifactId === release.artifactId)
+      .filter((group) => isOf(group.pin?.artifactId ?? null))
       .map((group) => group.name),
   };
 }

@@ -27,6 +27,7 @@ import { groupHandlers, hostHandlers } from './operator-handlers.ts';
 import { problemAnswer } from './problem.ts';
 import { releaseHandlers } from './release-handlers.ts';
 import { systemHandlers } from './system-handlers.ts';
+import { configHandlers } from './config-handlers.ts';
 import { trustHandlers } from './trust-handlers.ts';
 
 export const handlers: Handlers = {
@@ -36,6 +37,7 @@ export const handlers: Handlers = {
   ...releaseHandlers,
   ...systemHandlers,
   ...trustHandlers,
+  ...configHandlers,
 };
 
 /** Refuses to serve a route that does not say who may call it. Called at start. */

@@ -1,5 +1,12 @@
 /** Rows of the store and values of the core, both ways. */
 import type { Attempt, Group, Host, Mark, Pin, Release, Rollout } from '#/control/core/model.ts';
+import {
+  artifactOf,
+  type ArtifactId,
+  type ConfigId,
+  configOf,
+  versionIdOf,
+} from '#/protocol/ids.ts';
 import type { Insertable, Selectable } from 'kysely';
 import type { JoinToken, StoredEvent } from './port.ts';
 import type { Tables } from './schema.ts';
@@ -18,7 +25,7 @@ export function pinOf(row: Row<'pins'>): Pin {
   return {
     group: row.group_name as Pin['group'],
     host: row.host_id as Pin['host'],
-    artifactId: row.artifact_id as Pin['artifactId'],
+    artifactId: versionIdOf(row.artifact_id as ArtifactId, row.config_id as ConfigId | null),
     seq: row.seq,
     reason: row.reason,
     ticket: row.ticket,
@@ -33,7 +40,8 @@ export function pinRow(pin: Pin): NewRow<'pins'> {
     group_name: pin.group,
     seq: pin.seq,
     host_id: pin.host,
-    artifact_id: pin.artifactId,
+    artifact_id: artifactOf(pin.artifactId),
+    config_id: configOf(pin.artifactId),
     reason: pin.reason,
     ticket: pin.ticket,
     actor: pin.actor,

@@ -74,6 +74,7 @@ export interface Tables {
     expires_at_ms: number | null;
     epoch: number;
     removed_at_ms: number | null;
+    config_id: string | null;
   };
   rollouts: {
     id: string;

@@ -4,6 +4,7 @@ import { bytesOfHex, hexOf, type PublicKey, publicKeyOf, tufKeyOf } from '#/bund
 import {
   BUILDERS_PATH,
   type BuildersDocument,
+  configRole,
   FLOORS_PATH,
   groupRole,
   imageRole,
@@ -45,7 +46,7 @@ export interface RoleKeys {
 
 /**
  * The first files of a repository: root, targets with the policy role, empty floors and revocations, builders, snapshot,
- * timestamp. With `log`, every pin must be in that audit log. `keys` must hold at least one key of each use but `operator`; all keys of a use sign with threshold 1.
+ * timestamp. With `log`, every pin must be in that audit log. `keys` must hold at least one key of each use but `operator` and `config`; all keys of a use sign with threshold 1.
  */
 export function createRepository(
   keys: readonly HeldKey[],
@@ -176,6 +177,26 @@ export function addClass(
   by: RoleKeys = starterKeys(repository.keys, 'release'),
 ): readonly RepositoryFile[] {
   return addRole(repository, imageRole(imageClass), [`images/${imageClass}/*/*`], by);
+}
+
+/** A scope of config sets and who may sign them; without `by`, the config keys at hand, one signature. */
+export function addScope(
+  repository: Repository,
+  scope: string,
+  by: RoleKeys = starterKeys(repository.keys, 'config'),
+): readonly RepositoryFile[] {
+  return addRole(repository, configRole(scope), [`config/${scope}/*/*`], by);
+}
+
+/** Public keys and threshold of a role that targets delegates. @throws Problem E_NOT_FOUND */
+export function keysOfRole(repository: Repository, role: string): RoleKeys {
+  const { root, targets } = readCurrent(repository);
+  const { keyIds, threshold } = roleKeysOf(root, targets, role);
+  const keys = keyIds.flatMap((keyId) => {
+    const bytes = bytesOfHex(targets.delegations?.keys[keyId]?.keyval.public ?? '', 32);
+    return bytes === null ? [] : [publicKeyOf(bytes)];
+  });
+  return { keys, threshold };
 }
 
 /** Who may list statements about artifacts of the class: those who release it. */

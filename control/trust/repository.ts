@@ -30,6 +30,7 @@ export const keyUses = [
   'policy',
   'release',
   'operator',
+  'config',
 ] as const;
 export type KeyUse = (typeof keyUses)[number];
 

@@ -89,6 +89,7 @@ const powers: Readonly<Record<Exclude<KeyUse, 'snapshot' | 'timestamp'>, string>
   policy: 'name other builders and stop raising floors',
   release: 'release an image',
   operator: 'pin any released image',
+  config: 'sign other config (not read the secrets of what there is)',
 };
 
 function protectionsOff(repository: Repository, roles: readonly RoleStatus[]): readonly string[] {
@@ -119,5 +120,6 @@ function useOf(role: string): KeyUse {
     return role;
   }
   if (role === 'policy') return 'policy';
+  if (role.startsWith('cfg-')) return 'config';
   return role.startsWith('grp-') ? 'operator' : 'release';
 }

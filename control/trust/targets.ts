@@ -9,6 +9,8 @@ import {
   type BuildersDocument,
   buildersDocument,
   buildersOf,
+  configPath,
+  configRole,
   desiredPath,
   FLOORS_PATH,
   type FloorsDocument,
@@ -29,6 +31,7 @@ import {
 } from '#/bundle/trust/documents.ts';
 import {
   type ArtifactRef,
+  type ConfigRef,
   type DesiredDocument,
   desiredDocument,
   type Envelope,
@@ -180,6 +183,9 @@ function pin(
   for (const ref of [desired.artifact, desired.previous]) {
     if (ref !== undefined) requireReleased(repository, ref);
   }
+  for (const ref of [desired.config, desired.previousConfig]) {
+    if (ref !== undefined) requireConfigListed(repository, ref);
+  }
   const role = groupRole(desired.group);
   const document = readRoleDocument(repository, role);
   const existing = readTarget(repository, document, path);
@@ -203,6 +209,17 @@ function requireReleased(repository: Repository, ref: ArtifactRef): void {
       : undefined;
   if (listed === undefined) {
     throw new Problem('E_NOT_FOUND', `artifact ${ref.artifactId} is not released`, { ...ref });
+  }
+}
+
+function requireConfigListed(repository: Repository, ref: ConfigRef): void {
+  const role = configRole(ref.scope);
+  const listed =
+    ref.path === configPath(ref) && hasRole(repository, role)
+      ? readRoleDocument(repository, role).targets[ref.path]
+      : undefined;
+  if (listed === undefined) {
+    throw new Problem('E_NOT_FOUND', `config set ${ref.configId} is not listed`, { ...ref });
   }
 }
 

@@ -2,7 +2,7 @@
 import * as v from 'valibot';
 import { envelope } from '../documents.ts';
 import { groupRequest, groupView, haltView } from '../group.ts';
-import { artifactId, groupName } from '../ids.ts';
+import { artifactId, configId, groupName } from '../ids.ts';
 import { haltRequest } from '../operator-plane.ts';
 import { pinRequest, pinView } from '../pin.ts';
 import { rolloutView } from '../rollout.ts';
@@ -71,7 +71,7 @@ export const groupRoutes = {
     summary:
       'Ask the policy gates, for a pin that is signed elsewhere: the verdicts that it carries.',
     params: { group: groupName },
-    body: v.strictObject({ artifactId, reason }),
+    body: v.strictObject({ artifactId, configId: v.optional(configId), reason }),
     ok: v.strictObject({ verdicts: v.array(envelope) }),
     errors: [...change, 'E_GATE', 'E_BUILDER', 'E_SUBJECT'],
   },

@@ -11,7 +11,7 @@ import {
   labelsRequest,
   timelineEntry,
 } from '../host.ts';
-import { artifactId, groupName, hostId } from '../ids.ts';
+import { groupName, hostId, versionId } from '../ids.ts';
 import {
   joinTokenCreated,
   joinTokenRequest,
@@ -43,7 +43,7 @@ export const hostRoutes = {
       group: v.optional(groupName),
       selector: v.optional(selectorText),
       condition: v.optional(hostCondition),
-      running: v.optional(artifactId),
+      running: v.optional(versionId),
       cursor: cursorQuery,
       limit: limitQuery(1000, 100),
     }),

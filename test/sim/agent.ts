@@ -30,7 +30,7 @@ import { createRunner, type Runner, type Transition } from '#/agent/runner.ts';
 import type { TrustFetch } from '#/bundle/trust/client.ts';
 import type { Assignment } from '#/protocol/documents.ts';
 import { Problem } from '#/protocol/errors.ts';
-import type { ArtifactId } from '#/protocol/ids.ts';
+import type { VersionId } from '#/protocol/ids.ts';
 import { simInstaller, SLOT_ROOT, STATE_DIRECTORY } from '#/test/support/sim-host/sim-host.ts';
 import type { SimRandom } from './random.ts';
 import { isHealthy, type SimVersion } from './versions.ts';
@@ -47,9 +47,9 @@ export interface AgentWatch {
   /** Before `current` is moved forward. */
   readonly onSwitch: (slot: string, state: State) => void;
   readonly onCommit: (slot: string) => void;
-  readonly onActivate: (artifactId: ArtifactId, slot: string, state: State) => void;
+  readonly onActivate: (artifactId: VersionId, slot: string, state: State) => void;
   readonly onAssignment: (assignment: Assignment) => void;
-  readonly onResolved: (artifactId: ArtifactId, askedMs: number) => void;
+  readonly onResolved: (artifactId: VersionId, askedMs: number) => void;
   /** A report is in the outbox, durably. */
   readonly onReported: (report: Parameters<StateStore['addReport']>[0]) => void;
   /** A floor was raised, durably. */
@@ -65,8 +65,8 @@ export interface AgentHost {
   readonly transport: Transport;
   readonly versions: () => readonly SimVersion[];
   /** What runs, since when (virtual time). */
-  readonly active: () => { readonly artifactId: ArtifactId; readonly sinceMs: number } | null;
-  readonly setActive: (artifactId: ArtifactId | null) => void;
+  readonly active: () => { readonly artifactId: VersionId; readonly sinceMs: number } | null;
+  readonly setActive: (artifactId: VersionId | null) => void;
   readonly nowMs: () => number;
   readonly watch: AgentWatch;
   readonly controlUrl: string;
@@ -257,7 +257,7 @@ function portsOf(host: AgentHost, parts: Parts): HostPorts {
 /** Starts what is in a slot, as the activator of a host does: what ran before is stopped first. */
 async function start(
   host: AgentHost,
-  artifactId: ArtifactId,
+  artifactId: VersionId,
   slot: string,
   state: State,
 ): Promise<void> {

@@ -2,6 +2,7 @@
 import { isActive, openAttempt } from '#/control/core/model.ts';
 import { outcomeOf } from '#/control/core/report.ts';
 import { terminalPhases } from '#/protocol/documents.ts';
+import { artifactOf } from '#/protocol/ids.ts';
 import type { Fleet } from './faults.ts';
 import type { SimHost } from './host.ts';
 import { liveSlot } from './oracle-host.ts';
@@ -115,7 +116,7 @@ function targetProblems(fleet: Fleet, host: SimHost): readonly string[] {
     known.state === 'needs-attention' ||
     // An order from before a restore moves nobody backwards: the operator has to pin anew (F73).
     (fleetNow.isRestored && group.pin.epoch < fleetNow.epoch) ||
-    fleetNow.releases.get(rollout.artifactId)?.revoked != null ||
+    fleetNow.releases.get(artifactOf(rollout.artifactId))?.revoked != null ||
     fleet.controlTruth.hasFailed(known.id, rollout.artifactId) ||
     known.denied.some((entry) => entry.artifactId === rollout.artifactId);
   if (isExcused || known.running === rollout.artifactId) return [];

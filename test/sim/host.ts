@@ -3,7 +3,7 @@ import { enrol } from '#/agent/adapters/enrol.ts';
 import { identityStore } from '#/agent/adapters/identity.ts';
 import { makeDirectory } from '#/agent/adapters/durable.ts';
 import type { Clock, FileHandlePort, FilePort } from '#/agent/ports.ts';
-import type { ArtifactId, HostId } from '#/protocol/ids.ts';
+import type { VersionId, HostId } from '#/protocol/ids.ts';
 import { crashStates, type PersistenceModel } from '#/test/support/sim-fs/crash-states.ts';
 import type { Image } from '#/test/support/sim-fs/image.ts';
 import { simFs, type Operation, type SimFs } from '#/test/support/sim-fs/sim-fs.ts';
@@ -53,7 +53,7 @@ export class SimHost {
   id: HostId | null = null;
   group = '';
   disk: SimFs;
-  active: { readonly artifactId: ArtifactId; readonly sinceMs: number } | null = null;
+  active: { readonly artifactId: VersionId; readonly sinceMs: number } | null = null;
   trouble: DiskTrouble = null;
   /** What the wall clock of this host is wrong by. */
   clockErrorMs = 0;

@@ -6,7 +6,7 @@ import type { State } from '#/agent/core/state.ts';
 import { readMemory } from '#/agent/adapters/trust-state.ts';
 import { createTrustStore } from '#/agent/adapters/trust-store.ts';
 import { type AttemptPhase, terminalPhases } from '#/protocol/documents.ts';
-import type { ArtifactId, RolloutId } from '#/protocol/ids.ts';
+import type { VersionId, RolloutId } from '#/protocol/ids.ts';
 import { ROOT, type Image } from '#/test/support/sim-fs/image.ts';
 import { STATE_DIRECTORY } from '#/test/support/sim-host/sim-host.ts';
 import type { AgentWatch } from './agent.ts';
@@ -19,7 +19,7 @@ export interface End {
   readonly attempt: string;
   readonly phase: AttemptPhase;
   readonly code: string | null;
-  readonly artifactId: ArtifactId;
+  readonly artifactId: VersionId;
   readonly rolloutId: RolloutId | null;
   readonly atMs: number;
 }
@@ -28,7 +28,7 @@ export interface End {
 export interface Truth {
   readonly ends: Map<string, End>;
   /** Versions that were rolled back here, with the retry generation of the attempt. */
-  readonly failed: Map<ArtifactId, number>;
+  readonly failed: Map<VersionId, number>;
   floor: number;
 }
 
@@ -50,7 +50,7 @@ export interface HostOracleOptions {
   readonly trace: Trace;
   readonly versions: () => readonly SimVersion[];
   /** When control durably revoked a version, or null. */
-  readonly revokedMs: (artifactId: ArtifactId) => number | null;
+  readonly revokedMs: (artifactId: VersionId) => number | null;
   readonly onViolation: (what: string) => void;
 }
 
@@ -106,7 +106,7 @@ export function hostOracle(options: HostOracleOptions): HostOracle {
       fail(host, `H1 ${name(artifactId)} was confirmed, which never is healthy`);
   };
 
-  const onActivate = (host: SimHost, artifactId: ArtifactId, slot: string, state: State): void => {
+  const onActivate = (host: SimHost, artifactId: VersionId, slot: string, state: State): void => {
     trace.note(`host ${host.index} starts ${name(artifactId)}`);
     const problem = wholeness(host, slot, versionOf(artifactId));
     if (slot !== artifactId) fail(host, `I3 slot ${slot} is started as ${artifactId}`);

@@ -1,5 +1,6 @@
 /** One history: a fleet is set up, goes through its faults, gets a calm time, and has to be in order at the end. */
 import type { GroupName } from '#/protocol/ids.ts';
+import { artifactOf } from '#/protocol/ids.ts';
 import { endProblems } from './calm.ts';
 import { admit } from './admit.ts';
 import { simControl } from './control.ts';
@@ -141,7 +142,7 @@ async function makeWorld(options: SimulationOptions, plan: Plan): Promise<World>
     nowMs: () => time.nowMs(),
     trace,
     versions: () => versions,
-    revokedMs: (artifactId) => controlTruth.revokedMs(artifactId),
+    revokedMs: (artifactId) => controlTruth.revokedMs(artifactOf(artifactId)),
     onViolation,
   });
   const controlTruth = controlOracle({

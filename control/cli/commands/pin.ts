@@ -2,13 +2,14 @@
 import type { CliContext } from '#/control/cli/context.ts';
 import { parseMoment } from '#/control/cli/arguments.ts';
 import { addCommand, type DescribedCommand } from '#/control/cli/describe.ts';
-import { findHost, findRelease } from '#/control/cli/lookup.ts';
+import { findConfig, findHost, findRelease } from '#/control/cli/lookup.ts';
 import { formatMoment } from '#/control/cli/render/text.ts';
 import { openSession } from '#/control/cli/session.ts';
 import type { PinView } from '#/protocol/pin.ts';
 
 interface PinFlags {
   readonly host?: boolean;
+  readonly configSet?: string;
   readonly reason: string;
   readonly expires?: string;
   readonly ticket?: string;
@@ -35,12 +36,17 @@ function addPin(program: DescribedCommand, context: CliContext): void {
     .argument('<target>', 'the group, or with --host the host')
     .argument('<release>', 'version, class/version, or the start of the artifact id')
     .option('--host', 'the target is one host; its pin goes before that of its group')
+    .option(
+      '--config-set <config>',
+      'the config set that goes with it, where the release takes one: its id, its start, or scope/version',
+    )
     .requiredOption('--reason <text>', 'why; everybody will see it')
     .option('--expires <when>', 'after this the pin causes no switch: 24h, 7d, 2026-12-01')
     .option('--ticket <id>', 'the ticket it belongs to')
     .explain(
       [
         'switchback pin web 2.4.0 --reason "weekly release"',
+        'switchback pin web 2.4.0 --config-set web/7 --reason "new database"',
         'switchback pin h-3f2a 2.3.9 --host --reason "compare with 2.4.0" --expires 7d',
       ],
       '`{pin, rollout}`: the pin, and the rollout it started or null',
@@ -50,8 +56,11 @@ function addPin(program: DescribedCommand, context: CliContext): void {
       const { client } = await session.connect();
       const flags = command.opts<PinFlags>();
       const release = await findRelease(client, text);
+      const config =
+        flags.configSet === undefined ? null : await findConfig(client, flags.configSet);
       const body = {
         artifactId: release.artifactId,
+        ...(config === null ? {} : { configId: config.configId }),
         reason: flags.reason,
         ...(flags.ticket === undefined ? {} : { ticket: flags.ticket }),
         ...(flags.expires === undefined

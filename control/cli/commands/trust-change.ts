@@ -5,22 +5,22 @@
  */
 import { resolve } from 'node:path';
 import { hexOf } from '#/bundle/keys.ts';
-import { manifestPath } from '#/bundle/trust/documents.ts';
 import { topLevelRoles } from '#/bundle/trust/role.ts';
-import { parseMoment, parseWhole } from '#/control/cli/arguments.ts';
+import { parseWhole } from '#/control/cli/arguments.ts';
 import { openBundle } from '#/control/cli/bundle/read.ts';
 import type { CliContext } from '#/control/cli/context.ts';
 import { addCommand, type DescribedCommand } from '#/control/cli/describe.ts';
 import { writeNew } from '#/control/cli/files.ts';
-import { findHost, findRelease } from '#/control/cli/lookup.ts';
+import { findRelease } from '#/control/cli/lookup.ts';
 import { harmless } from '#/control/cli/render/text.ts';
 import { openSession, type Session } from '#/control/cli/session.ts';
 import { proposalLines } from '#/control/cli/trust/proposal-text.ts';
 import { overPublished } from '#/control/cli/trust/published.ts';
 import { publicKeys, roleKeys, secretKeys } from '#/control/cli/trust/role-keys.ts';
-import { addClass, addGroup, type RoleKeys } from '#/control/trust/delegations.ts';
+import { addClass, addGroup, addScope, type RoleKeys } from '#/control/trust/delegations.ts';
 import { encodeProposal, missingSignatures, propose } from '#/control/trust/proposal.ts';
 import {
+  type HeldKey,
   publish,
   readCurrent,
   readRoleDocument,
@@ -28,23 +28,13 @@ import {
   type RepositoryFile,
 } from '#/control/trust/repository.ts';
 import { renewRoot, revokeKey, rotateRole } from '#/control/trust/rotation.ts';
-import {
-  addRelease,
-  revoke,
-  setDesired,
-  setFloors,
-  setHostDesired,
-} from '#/control/trust/targets.ts';
-import type { Client } from '#/protocol/client.ts';
+import { addRelease, revoke, setFloors } from '#/control/trust/targets.ts';
 import { isProblem, Problem } from '#/protocol/errors.ts';
-import type { ArtifactRef, DesiredDocument } from '#/protocol/documents.ts';
-import type { GroupName, HostId } from '#/protocol/ids.ts';
 import type { Proposal } from '#/protocol/proposal.ts';
-import type { ReleaseView } from '#/protocol/release.ts';
 
 type Change = (repository: Repository) => readonly RepositoryFile[];
 
-interface ChangeFlags {
+export interface ChangeFlags {
   readonly key?: readonly string[];
   readonly out?: string;
   readonly reason: string;
@@ -54,14 +44,14 @@ interface KeyFlags extends ChangeFlags {
   readonly threshold?: number;
 }
 
-const jsonShape =
+/** What such a command prints as JSON. */
+export const changeJson =
   '`{documents: [{role, version}]}` when published, `{path, missing: [{role, missing}]}` with --out';
 
 /** Adds every command of the family that changes the repository. */
 export function addTrustChanges(family: DescribedCommand, context: CliContext): void {
   addKeyChanges(family, context);
   addPolicyChanges(family, context);
-  addSignedPin(family, context);
   addSignedRelease(family, context);
 }
 
@@ -72,12 +62,17 @@ export function changing(
   description: string,
   example: string,
 ): DescribedCommand {
-  const command = addCommand(family, name, description);
+  const command = withChangeFlags(addCommand(family, name, description));
+  command.explain([`switchback trust ${name} ${example}`], changeJson);
+  return command;
+}
+
+/** The flags of every command that changes the repository. */
+export function withChangeFlags(command: DescribedCommand): DescribedCommand {
   command
     .requiredOption('--reason <text>', 'why; everybody will see it')
     .option('--key <file...>', 'key files that sign it here and now')
-    .option('--out <file>', 'write it to a file for others to sign, instead of publishing it')
-    .explain([`switchback trust ${name} ${example}`], jsonShape);
+    .option('--out <file>', 'write it to a file for others to sign, instead of publishing it');
   return command;
 }
 
@@ -92,6 +87,8 @@ async function keysOf(context: CliContext, flags: KeyFlags): Promise<RoleKeys> {
   return roleKeys(await publicKeys(context.cwd, flags.to), flags.threshold);
 }
 
+const adders = { group: addGroup, class: addClass, scope: addScope };
+
 function addKeyChanges(family: DescribedCommand, context: CliContext): void {
   const rotate = takingKeys(
     changing(
@@ -100,7 +97,10 @@ function addKeyChanges(family: DescribedCommand, context: CliContext): void {
       'Give a role other keys. Hosts follow by themselves.',
       'timestamp --to new.json --key root.json --reason "yearly"',
     ),
-  ).argument('<role>', 'root, targets, snapshot, timestamp, policy, img-<class>, grp-<group>');
+  ).argument(
+    '<role>',
+    'root, targets, snapshot, timestamp, policy, img-<class>, grp-<group>, cfg-<scope>',
+  );
   rotate.action(async (role: string) => {
     const to = await keysOf(context, rotate.opts<KeyFlags>());
     await run(context, rotate, (repository) => rotateRole(repository, role, to));
@@ -137,15 +137,14 @@ function addKeyChanges(family: DescribedCommand, context: CliContext): void {
   for (const [name, what] of [
     ['group', 'Name who may pin a group, before it is created.'],
     ['class', 'Name who may release for a class of hosts.'],
+    ['scope', 'Name who may sign the config sets of a scope.'],
   ] as const) {
     const add = takingKeys(
       changing(family, name, what, 'web --to ann.json bob.json --key targets.json --reason "new"'),
     ).argument('<name>', `the ${name}`);
     add.action(async (named: string) => {
       const to = await keysOf(context, add.opts<KeyFlags>());
-      await run(context, add, (repository) =>
-        name === 'group' ? addGroup(repository, named, to) : addClass(repository, named, to),
-      );
+      await run(context, add, (repository) => adders[name](repository, named, to));
     });
   }
 }
@@ -173,92 +172,6 @@ function addPolicyChanges(family: DescribedCommand, context: CliContext): void {
     const { artifactId } = await findRelease(client, text);
     await run(context, withdraw, (repository) => revoke(repository, { artifacts: [artifactId] }));
   });
-}
-
-function addSignedPin(family: DescribedCommand, context: CliContext): void {
-  const command = changing(
-    family,
-    'pin',
-    'Pin a group, or one host of it, under keys that control does not have.',
-    'web 2.4.0 --key ann.json --out pin.proposal --reason "weekly release"',
-  )
-    .argument('<group>', 'the group')
-    .argument('<release>', 'version, class/version, or the start of the artifact id')
-    .option('--host <host>', 'pin this host of the group only')
-    .option('--expires <when>', 'after this the pin causes no switch: 24h, 7d, 2026-12-01')
-    .option(
-      '--wave <percent@when...>',
-      'no more than this share of the hosts before this moment, whatever control says',
-    );
-  command.action(async (group: string, text: string) => {
-    const { client } = await openSession(context, command).connect();
-    const plain = await desiredOf(context, command, client, group, text);
-    const { verdicts } = await client.call('groupVerdict', {
-      params: { group },
-      body: { artifactId: plain.artifact.artifactId, reason: plain.reason },
-    });
-    const document = verdicts.length === 0 ? plain : { ...plain, verdicts };
-    await run(context, command, (repository) =>
-      document.host === undefined
-        ? setDesired(repository, document)
-        : setHostDesired(repository, document),
-    );
-  });
-}
-
-interface PinFlags extends ChangeFlags {
-  readonly host?: string;
-  readonly expires?: string;
-  readonly wave?: readonly string[];
-}
-
-async function desiredOf(
-  context: CliContext,
-  command: DescribedCommand,
-  client: Client,
-  group: string,
-  text: string,
-): Promise<DesiredDocument> {
-  const flags = command.opts<PinFlags>();
-  const release = await findRelease(client, text);
-  const view = await client.call('groupShow', { params: { group } });
-  const host = flags.host === undefined ? undefined : await findHost(client, flags.host);
-  const before =
-    view.current === null || view.current.artifactId === release.artifactId
-      ? null
-      : await client.call('releaseShow', { params: { artifact: view.current.artifactId } });
-  return {
-    schema: 'switchback.desired/1',
-    group: group as GroupName,
-    ...(host === undefined ? {} : { host: host as HostId }),
-    seq: view.pinSeq + 1,
-    artifact: refOf(release),
-    ...(before === null ? {} : { previous: refOf(before) }),
-    reason: flags.reason,
-    waves: (flags.wave ?? []).map((wave) => waveOf(wave, context.now())),
-    ...(flags.expires === undefined
-      ? {}
-      : { expiresAt: Math.ceil(parseMoment(flags.expires, context.now()) / 1000) }),
-  };
-}
-
-/** `10@2h`: a tenth of the hosts from two hours on. */
-function waveOf(text: string, nowMs: number): DesiredDocument['waves'][number] {
-  const match = /^(\d{1,3})%?@(.+)$/.exec(text);
-  const percent = Number(match?.[1]);
-  if (match?.[2] === undefined || percent > 100)
-    throw new Problem('E_USAGE', `'${text}' is no wave: write PERCENT@WHEN, as 10@2h`);
-  return { percent, notBefore: Math.ceil(parseMoment(match[2], nowMs) / 1000) };
-}
-
-function refOf({ artifactId, class: of, version, release }: ReleaseView): ArtifactRef {
-  return {
-    artifactId,
-    class: of,
-    version,
-    release,
-    path: manifestPath({ class: of, version, artifactId }),
-  };
 }
 
 function addSignedRelease(family: DescribedCommand, context: CliContext): void {
@@ -302,16 +215,20 @@ async function refuseHeld(session: Session, role: string, to: RoleKeys): Promise
     );
 }
 
-/** Makes the proposal, signs it with the keys given, and publishes it or writes it down. */
-/** Makes the change: published when the keys at hand are enough, or written to a file. */
+/**
+ * Makes the change: published when the keys at hand are enough, or written to a file. `also`: keys that sign where none are
+ * named.
+ */
 export async function run(
   context: CliContext,
   command: DescribedCommand,
   change: Change,
+  also: readonly HeldKey[] = [],
 ): Promise<void> {
   const session = openSession(context, command);
   const flags = command.opts<ChangeFlags>();
-  const keys = await secretKeys(context.cwd, flags.key ?? []);
+  const given = await secretKeys(context.cwd, flags.key ?? []);
+  const keys = given.length > 0 ? given : also;
   const { client } = await session.connect();
   const proposal = await overPublished(client, (store) =>
     propose({ store, keys, nowMs: context.now() }, flags.reason, change),

@@ -9,6 +9,7 @@ import { trustStatus } from '#/control/trust/starter.ts';
 import { addTrustChanges } from './trust-change.ts';
 import { addPolicyDocument, addTrustKeysList } from './trust-policy.ts';
 import { addTrustKeyCommands } from './trust-keys.ts';
+import { addSignedPin } from './trust-pin.ts';
 import { addTrustSigning } from './trust-sign.ts';
 
 export function addTrustCommands(program: DescribedCommand, context: CliContext): void {
@@ -16,6 +17,7 @@ export function addTrustCommands(program: DescribedCommand, context: CliContext)
   addTrustKeyCommands(family, context);
   addStatus(family, context);
   addTrustChanges(family, context);
+  addSignedPin(family, context);
   addTrustSigning(family, context);
   addPolicyDocument(family, context);
   addTrustKeysList(family, context);

@@ -59,8 +59,12 @@ function pinWords(bytes: Uint8Array): string {
   try {
     const pin = v.safeParse(desiredDocument, parseStrictJson(bytes, { maxBytes: PIN_MAX_BYTES }));
     if (!pin.success) return '';
-    const { seq, artifact, reason } = pin.output;
-    return `: pin ${seq} to ${artifact.class}/${artifact.version} (${artifact.artifactId}): ${reason}`;
+    const { seq, artifact, config, reason } = pin.output;
+    const beside =
+      config === undefined
+        ? ''
+        : ` with config ${config.scope}/${config.version} (${config.configId})`;
+    return `: pin ${seq} to ${artifact.class}/${artifact.version} (${artifact.artifactId})${beside}: ${reason}`;
   } catch (error) {
     if (isProblem(error)) return `: not readable (${hexOf(bytes.slice(0, 8))}…)`;
     throw error;

@@ -44,6 +44,7 @@ function activator(toml = '', bootId = 'boot-1'): HostActivator {
     stateDirectory: join(base, 'state'),
     slotPath: (slot) => join(base, 'releases', slot),
     currentLink: join(base, 'current'),
+    configPath: () => null,
     live: () =>
       Promise.resolve(
         live === null ? null : { slot: live, artifactId: live, manifest: manifestOf(live) },
@@ -290,6 +291,7 @@ describe('units', () => {
       stateDirectory: join(base, 'state'),
       slotPath: (slot) => join(base, 'releases', slot),
       currentLink: join(base, 'current'),
+      configPath: () => null,
       live: () => Promise.resolve(null),
       exec: createExec(),
       files: nodeFiles(),

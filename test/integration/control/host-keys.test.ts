@@ -9,6 +9,7 @@ import { systemRandom } from '#/agent/adapters/random.ts';
 import { canonicalDocument } from '#/bundle/canonical.ts';
 import { signEnvelope } from '#/bundle/dsse.ts';
 import { hexOf, type Signer, signerOf } from '#/bundle/keys.ts';
+import { sealPublicKeyOf } from '#/bundle/seal.ts';
 import { KEY_CHANGE_PAYLOAD_TYPE } from '#/protocol/agent-plane.ts';
 import { signedHeaders, startWorld, TestHost, type World } from '#/test/support/control/world.ts';
 import { MACHINE, RealHost } from '#/test/support/trust/real-host.ts';
@@ -37,7 +38,7 @@ const changeOf = (host: TestHost, next: Signer, signers: readonly Signer[], more
       host: host.id,
       oldKeyId: host.signer.key.keyId,
       signKey: hexOf(next.key.bytes),
-      sealKey: hexOf(randomBytes(32)),
+      sealKey: hexOf(sealPublicKeyOf(randomBytes(32))),
       ...more,
     }),
     signers,

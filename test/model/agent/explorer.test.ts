@@ -17,7 +17,7 @@ describe('every state that host, guard, boot loader and world can reach', () => 
   const visited = new Set<string>();
   for (const kind of kinds) {
     for (const nature of natures) {
-      it(`I1-I15 hold: ${kind} slots, ${nature} version, any one disturbance`, () => {
+      it(`I1-I16 hold: ${kind} slots, ${nature} version, any one disturbance`, () => {
         const found = explore({ kind, nature, disturbances: 1 }, machine);
         expect(told(found)).toBe('');
         states += found.states;
@@ -29,7 +29,7 @@ describe('every state that host, guard, boot loader and world can reach', () => 
     ['directory', 'unhealthy'],
     ['partition', 'good'],
   ] as const) {
-    it(`I1-I15 hold: ${kind} slots, ${nature} version, any two disturbances`, () => {
+    it(`I1-I16 hold: ${kind} slots, ${nature} version, any two disturbances`, () => {
       const found = explore({ kind, nature, disturbances: 2 }, machine);
       expect(told(found)).toBe('');
       states += found.states;

@@ -1,5 +1,6 @@
 /** Machines with one protection taken away. Each has to be caught by an invariant, or the explorer proves nothing. */
 import type { Effect } from '#/agent/core/effect.ts';
+import { artifactOf, configOf } from '#/protocol/ids.ts';
 import type { Event } from '#/agent/core/event.ts';
 import { mustJournal, step } from '#/agent/core/machine.ts';
 import type { State } from '#/agent/core/state.ts';
@@ -345,6 +346,19 @@ export const mutants: readonly Mutant[] = [
     },
   ),
   mutant(
+    { ...plain, name: 'starts the artifact without its config', caughtBy: ['I16'] },
+    {
+      after: ([state, effects]) => [
+        state,
+        effects.map((effect) =>
+          effect.do === 'activate' && effect.artifactId !== null
+            ? { ...effect, artifactId: artifactOf(effect.artifactId) }
+            : effect,
+        ),
+      ],
+    },
+  ),
+  mutant(
     { ...plain, name: 'goes on after a recall', disturbances: 1, caughtBy: ['I15'] },
     {
       before: (state, event) =>
@@ -356,7 +370,8 @@ export const mutants: readonly Mutant[] = [
                 assignment: {
                   ...event.assignment,
                   offer: {
-                    artifactId: state.attempt.offer.artifactId,
+                    artifactId: artifactOf(state.attempt.offer.artifactId),
+                    configId: configOf(state.attempt.offer.artifactId) ?? undefined,
                     rolloutId: null,
                     sources: ['x'],
                     retryGeneration: 0,

@@ -3,7 +3,7 @@ import type { OperationEffect, OperationResults } from '#/agent/core/effect.ts';
 import type { Failure } from '#/agent/core/event.ts';
 import type { SlotId } from '#/agent/core/facts.ts';
 import { operationOf } from '#/agent/core/operation.ts';
-import type { ArtifactId } from '#/protocol/ids.ts';
+import type { VersionId } from '#/protocol/ids.ts';
 import {
   factsOf,
   failureOf,
@@ -11,6 +11,7 @@ import {
   offerOf,
   type Slot,
   startFactsOf,
+  V1,
   V2,
   Violation,
   type World,
@@ -30,6 +31,22 @@ export function checkIntent(world: World, effect: OperationEffect): void {
       'I11',
       `${effect.do} runs, the journal intends ${intended?.do ?? 'nothing'}`,
     );
+  }
+  checkPair(world, effect);
+}
+
+/** I16: what is named is always an artifact with the config set that was pinned with it, and a slot is started as what it holds. */
+function checkPair(world: World, effect: OperationEffect): void {
+  if (!('artifactId' in effect) || effect.artifactId === null) return;
+  const named = effect.artifactId;
+  if (named !== V1 && named !== V2) {
+    throw new Violation('I16', `${effect.do} names ${named}, which was never pinned`);
+  }
+  if (effect.do === 'activate' && effect.slot !== null) {
+    const held = artifactIn(world, effect.slot);
+    if (held !== null && held !== named) {
+      throw new Violation('I16', `slot ${effect.slot} holds ${held} and is started as ${named}`);
+    }
   }
 }
 
@@ -85,7 +102,7 @@ export function makeLive(world: World, slot: SlotId | null): World {
   };
 }
 
-function artifactIn(world: World, slot: SlotId | null): ArtifactId | null {
+function artifactIn(world: World, slot: SlotId | null): VersionId | null {
   return slot === null ? null : (world.slots[slot]?.artifact ?? null);
 }
 

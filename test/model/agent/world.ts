@@ -17,7 +17,14 @@ import { initialState, type State } from '#/agent/core/state.ts';
 import type { Ticket, TrialPlan } from '#/agent/core/ticket.ts';
 import type { Assignment } from '#/protocol/documents.ts';
 import type { ErrorCode } from '#/protocol/errors.ts';
-import type { ArtifactId, GroupName, RolloutId } from '#/protocol/ids.ts';
+import {
+  type ArtifactId,
+  type ConfigId,
+  type GroupName,
+  type RolloutId,
+  type VersionId,
+  versionIdOf,
+} from '#/protocol/ids.ts';
 
 export type Step = (state: State, event: Event) => readonly [State, readonly Effect[]];
 export type MustJournal = (before: State, after: State) => boolean;
@@ -48,7 +55,7 @@ export const kinds = ['directory', 'partition', 'first-install'] as const;
 export type Kind = (typeof kinds)[number];
 
 export interface Slot {
-  readonly artifact: ArtifactId | null;
+  readonly artifact: VersionId | null;
   readonly status: SlotStatus;
   /** Ground truth, which no agent can see: all content is there. */
   readonly complete: boolean;
@@ -84,7 +91,7 @@ export interface World {
     readonly defaultSlot: SlotId | null;
     readonly trial: { readonly slot: SlotId; readonly triesLeft: number } | null;
   };
-  readonly active: ArtifactId | null;
+  readonly active: VersionId | null;
   readonly bootNumber: number;
   readonly monotonicMs: number;
   readonly wallMs: number;
@@ -120,8 +127,11 @@ export interface Ledger {
   readonly isVouched: boolean;
 }
 
-export const V1 = '1'.repeat(64) as ArtifactId;
-export const V2 = '2'.repeat(64) as ArtifactId;
+/** One artifact with two config sets: what is never taken apart must be told apart by both halves (I16). */
+const artifactId = '1'.repeat(64) as ArtifactId;
+export const V1 = versionIdOf(artifactId, 'a'.repeat(64) as ConfigId);
+const configId = 'b'.repeat(64) as ConfigId;
+export const V2 = versionIdOf(artifactId, configId);
 const rolloutId = `r-${'0'.repeat(16)}` as RolloutId;
 
 export class Violation extends Error {
@@ -155,7 +165,7 @@ export function planOf(nature: Nature): TrialPlan {
   };
 }
 
-export function offerOf(world: World, artifactId: ArtifactId): OfferRef {
+export function offerOf(world: World, artifactId: VersionId): OfferRef {
   return {
     artifactId,
     class: 'web',
@@ -171,7 +181,8 @@ export function offerOf(world: World, artifactId: ArtifactId): OfferRef {
 
 export function assignmentOf(world: World): Assignment {
   const offer = {
-    artifactId: V2,
+    artifactId,
+    configId,
     rolloutId,
     sources: ['https://store.example/2'],
     retryGeneration: 0,

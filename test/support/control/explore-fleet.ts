@@ -8,7 +8,7 @@ import { type Host, openAttempt, type Rollout, type Scene } from '#/control/core
 import { type Decision, plan } from '#/control/core/plan.ts';
 import { applyReport, sequenceVerdict } from '#/control/core/report.ts';
 import type { AttemptPhase, ReportDocument, ReportEvent } from '#/protocol/documents.ts';
-import type { ArtifactId } from '#/protocol/ids.ts';
+import type { VersionId } from '#/protocol/ids.ts';
 import { hostIdOf, SmallFleet } from './small-fleet.ts';
 
 const NOW_MS = 1_000_000_000_000;
@@ -22,7 +22,7 @@ interface Agent {
   readonly at: 'idle' | 'accepted' | 'switched';
   readonly lease: number;
   readonly seq: number;
-  readonly running: ArtifactId | null;
+  readonly running: VersionId | null;
   /** Not acknowledged yet. */
   readonly outbox: readonly Message[];
   /** What really happened, to compare with what control believes. */
@@ -101,7 +101,7 @@ function withAgent(model: Model, i: number, agent: Agent): Model {
 function reportOf(
   i: number,
   agent: Agent,
-  artifactId: ArtifactId,
+  artifactId: VersionId,
   rollout: Rollout | null,
   phase: AttemptPhase,
 ): Message {
@@ -141,7 +141,7 @@ function agentEdges(model: Model, i: number): Edge[] {
   const host = model.hosts[i];
   if (agent === undefined || host === undefined) return [];
   const lease = openAttempt(host);
-  const say = (next: Agent, artifactId: ArtifactId, phase: AttemptPhase): Model => {
+  const say = (next: Agent, artifactId: VersionId, phase: AttemptPhase): Model => {
     const message = reportOf(i, next, artifactId, model.rollout, phase);
     return withAgent(model, i, {
       ...next,

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { canonicalDocument } from '#/bundle/canonical.ts';
 import { MANIFEST_PAYLOAD_TYPE, signEnvelope } from '#/bundle/dsse.ts';
 import { hexOf, sha256, type Signer, signerOf } from '#/bundle/keys.ts';
+import { sealPublicKeyOf } from '#/bundle/seal.ts';
 import { checkBundle, checkPatch } from '#/control/bundle-check.ts';
 import { openDataDir } from '#/control/data-dir.ts';
 import { type Control, type ControlOptions, initControl, startControl } from '#/control/start.ts';
@@ -20,7 +21,14 @@ import {
   type ReportEvent,
 } from '#/protocol/documents.ts';
 import { signRequest } from '#/protocol/http-signature.ts';
-import type { ArtifactId, GroupName, HostId, RolloutId } from '#/protocol/ids.ts';
+import {
+  type ArtifactId,
+  type GroupName,
+  type HostId,
+  type RolloutId,
+  type VersionId,
+  versionIdOf,
+} from '#/protocol/ids.ts';
 
 async function* chunksOf(body: ReadableStream<Uint8Array> | null): AsyncGenerator<Uint8Array> {
   if (body === null) return;
@@ -53,13 +61,20 @@ export interface World extends AsyncDisposable {
   restart(options?: Partial<ControlOptions>): Promise<void>;
   operator(token: string): Client;
   /** Admits a release of a made-up manifest; `release` is its number. */
-  release(release: number, more?: { class?: string }): Promise<ArtifactId>;
+  release(
+    release: number,
+    more?: { class?: string; config?: { schema: string; version: number } },
+  ): Promise<ArtifactId>;
   group(name: string, rollout?: Record<string, unknown>): Promise<GroupName>;
   host(group: string, options?: { class?: string }): Promise<TestHost>;
 }
 
 /** Manifest bytes of a release without payload bytes: control never opens them when they come by reference. */
-export function manifestOf(release: number, of = 'web'): Uint8Array {
+export function manifestOf(
+  release: number,
+  of = 'web',
+  config?: { schema: string; version: number },
+): Uint8Array {
   return canonicalDocument({
     schema: 'switchback.manifest/1',
     name: 'app',
@@ -85,6 +100,7 @@ export function manifestOf(release: number, of = 'web'): Uint8Array {
     activation: { kind: 'none' },
     health: [],
     trial: { soakMs: 0, deadlineMs: 1000, maxBoots: 1, control: 'offline-ok' },
+    ...(config === undefined ? {} : { config }),
   });
 }
 
@@ -121,7 +137,7 @@ export async function startWorld(options: Partial<ControlOptions> = {}): Promise
       world.control = await start(more);
     },
     release: async (release, more = {}) => {
-      const bytes = manifestOf(release, more.class);
+      const bytes = manifestOf(release, more.class, more.config);
       const envelope = signEnvelope(MANIFEST_PAYLOAD_TYPE, bytes, [releaseKey?.signer as Signer]);
       const manifest = Buffer.from(bytes).toString('base64');
       const sources = [`https://mirror.invalid/${release}.bundle`];
@@ -177,8 +193,8 @@ export class TestHost {
   group = '';
   bootId: string = hex(16);
   seq = 0;
-  running: ArtifactId | null = null;
-  previous: ArtifactId | null = null;
+  running: VersionId | null = null;
+  previous: VersionId | null = null;
   etag: string | null = null;
   token = '';
   statement: Envelope | null = null;
@@ -286,7 +302,13 @@ export class TestHost {
     phase: AttemptPhase,
     code: string | null = null,
   ): ReportEvent {
-    return eventOf(offer.artifactId, offer.rolloutId, attempt, phase, code);
+    return eventOf(
+      versionIdOf(offer.artifactId, offer.configId),
+      offer.rolloutId,
+      attempt,
+      phase,
+      code,
+    );
   }
 
   /** Takes the offer of the last poll to its end in one report. */
@@ -298,7 +320,7 @@ export class TestHost {
     const attempt = hex(16);
     if (phase === 'confirmed') {
       this.previous = this.running;
-      this.running = offer.artifactId;
+      this.running = versionIdOf(offer.artifactId, offer.configId);
     }
     const phases: AttemptPhase[] =
       phase === 'refused' ? ['accepted', phase] : ['accepted', 'switching', 'trial', phase];
@@ -320,7 +342,7 @@ export class TestHost {
 }
 
 export function eventOf(
-  artifactId: ArtifactId,
+  artifactId: VersionId,
   rolloutId: RolloutId | null,
   attempt: string,
   phase: AttemptPhase,
@@ -337,6 +359,11 @@ export function eventOf(
     at: 1,
     evidence: {},
   };
+}
+
+/** The secret half of the key that a test host has secrets sealed to. */
+export function sealSecretOf(signer: Signer): Uint8Array {
+  return Uint8Array.from(createHash('sha256').update(signer.key.bytes).digest());
 }
 
 /** An enrolment request as a host makes it, with what a test changes in it. */
@@ -357,7 +384,7 @@ export async function enrolWith(
     JSON.stringify({
       token: request.token,
       signKey: hexOf(signer.key.bytes),
-      sealKey: hexOf(signer.key.bytes),
+      sealKey: hexOf(sealPublicKeyOf(sealSecretOf(signer))),
       class: request.class ?? 'web',
       arch: 'amd64',
       agentVersion: '0.1.0',

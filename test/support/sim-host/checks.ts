@@ -1,6 +1,6 @@
 /** What has to hold on a simulated host: on every disk at any moment, and at every end. */
 import { terminalPhases, type ReportEvent } from '#/protocol/documents.ts';
-import type { ArtifactId } from '#/protocol/ids.ts';
+import type { VersionId } from '#/protocol/ids.ts';
 import { isTemporaryName } from '#/agent/adapters/durable.ts';
 import { listImage, type Image } from '#/test/support/sim-fs/image.ts';
 import type { Run } from './sim-host.ts';
@@ -51,7 +51,7 @@ export function attemptEnds(
 export function endProblems(
   run: Run,
   versions: readonly Version[],
-  allowed: readonly (ArtifactId | null)[],
+  allowed: readonly (VersionId | null)[],
 ): readonly string[] {
   const image = run.sim.image();
   const problems: string[] = [];

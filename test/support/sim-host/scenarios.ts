@@ -1,6 +1,6 @@
 /** The scenarios that crashes are explored in: what control and operator do, and where the host may end. */
 import type { AttemptPhase } from '#/protocol/documents.ts';
-import type { ArtifactId } from '#/protocol/ids.ts';
+import type { VersionId } from '#/protocol/ids.ts';
 import { emptyImage, ROOT, type Image } from '#/test/support/sim-fs/image.ts';
 import { listImage } from '#/test/support/sim-fs/image.ts';
 import { attemptEnds, diskProblems, endProblems } from './checks.ts';
@@ -32,7 +32,7 @@ const v1 = version(1);
 const v2 = version(2);
 const v3 = version(3);
 const bad = version(4, false);
-const heard = (world: World, phase: AttemptPhase, artifactId?: ArtifactId): boolean =>
+const heard = (world: World, phase: AttemptPhase, artifactId?: VersionId): boolean =>
   world.received.some(
     (event) =>
       event.phase === phase && (artifactId === undefined || event.artifactId === artifactId),

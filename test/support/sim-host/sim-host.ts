@@ -16,7 +16,7 @@ import { createReporter } from '#/agent/reporter.ts';
 import { createRunner, type Runner } from '#/agent/runner.ts';
 import type { Assignment, ReportDocument, ReportEvent } from '#/protocol/documents.ts';
 import { Problem } from '#/protocol/errors.ts';
-import type { ArtifactId, GroupName, HostId } from '#/protocol/ids.ts';
+import { artifactOf, type VersionId, type GroupName, type HostId } from '#/protocol/ids.ts';
 import type { DiskHistory } from '#/test/support/sim-fs/crash-states.ts';
 import { replay } from '#/test/support/sim-fs/crash-states.ts';
 import { simFs, type Injection, type Operation, type SimFs } from '#/test/support/sim-fs/sim-fs.ts';
@@ -35,7 +35,7 @@ export interface World {
   readonly wallMs: number;
   readonly monotonicMs: number;
   /** Whose processes run. */
-  readonly active: ArtifactId | null;
+  readonly active: VersionId | null;
   /** What control has durably: events by id, in the order in which they came. */
   readonly received: readonly ReportEvent[];
   readonly ackSeq: number;
@@ -46,7 +46,7 @@ export interface Scenario {
   readonly versions: readonly Version[];
   /** What control answers, by what it has heard so far. */
   readonly assign: (world: World) => Partial<Assignment> & {
-    readonly artifactId?: ArtifactId | null;
+    readonly artifactId?: VersionId | null;
     readonly retryGeneration?: number;
   };
   /** How often it asks control. */
@@ -209,7 +209,7 @@ async function makeHost(
   const bootControl = createDirectoryBootControl({ root: SLOT_ROOT, files });
   const activator = {
     observe: async () => world.active,
-    activate: async (_slot: string, artifactId: ArtifactId) => change({ active: artifactId }),
+    activate: async (_slot: string, artifactId: VersionId) => change({ active: artifactId }),
     deactivate: async () => change({ active: null }),
   };
   const isHealthy = (): boolean =>
@@ -334,7 +334,7 @@ function assignmentOf(scenario: Scenario, world: World): Assignment {
       artifactId === undefined || artifactId === null
         ? null
         : {
-            artifactId,
+            artifactId: artifactOf(artifactId),
             rolloutId: null,
             sources: ['http://127.0.0.1/bundle'],
             retryGeneration: retryGeneration ?? 0,

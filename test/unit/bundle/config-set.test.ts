@@ -15,13 +15,13 @@ import {
   readSealed,
   requireBoxes,
   requireConfigFor,
-  requireConfigNamed,
   type Sealed,
   sealFor,
 } from '#/bundle/config-set.ts';
 import { base64Of, bytesOfBase64 } from '#/bundle/base64.ts';
 import { signEnvelope } from '#/bundle/dsse.ts';
 import { signerOf } from '#/bundle/keys.ts';
+import { requireConfigNamed } from '#/bundle/manifest.ts';
 import { sealPublicKeyOf } from '#/bundle/seal.ts';
 import type { ArtifactId, ConfigId, GroupName, HostId } from '#/protocol/ids.ts';
 import { codeOf } from '#/test/support/bundle/code-of.ts';

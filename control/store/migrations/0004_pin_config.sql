@@ -1,0 +1,2 @@
+-- The config set that a pin names beside its artifact; null: none.
+ALTER TABLE pins ADD COLUMN config_id TEXT;
