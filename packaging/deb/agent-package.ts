@@ -12,6 +12,7 @@ const NAME = 'switchback-agent';
 const UNITS = [
   'switchback-agent.service',
   'switchback-guard-boot.service',
+  'switchback-secrets.service',
   'switchback-guard.service',
   'switchback-guard.timer',
 ];
