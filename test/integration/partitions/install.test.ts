@@ -317,7 +317,7 @@ describe.skipIf(impossible !== null)('the boot loader behind the port', () => {
 });
 
 describe.skipIf(impossible !== null)('dm-verity', () => {
-  it('the kernel is told of a tree without its place, or of one that is not there', () => {
+  it('the kernel is told of a tree without its place, of one that is not there, or the loader refuses it', async () => {
     const { manifest } = offers[0];
     const device = { partUuid: '12ab' };
     expect(verityArguments(manifest, device)).toEqual([]);
@@ -332,5 +332,16 @@ describe.skipIf(impossible !== null)('dm-verity', () => {
       'systemd.verity_root_hash=PARTUUID=12ab',
       'systemd.verity_root_options=hash-offset=8192',
     ]);
+    await using made = await bench();
+    const { artifactId } = offers[0];
+    const source = { kind: 'linux', kernel: '/boot/vmlinuz', initrd: null } as const;
+    const kernelArguments = words.join(' ');
+    const files = { artifactId, version: '1', source, kernelArguments };
+    await made.host.backend.installBootFiles('b', files);
+    const order = await readFile(made.disk.env.path, 'latin1');
+    expect(order).toContain(`args_b=${kernelArguments}\n`);
+    await expect(
+      made.host.backend.installBootFiles('b', { ...files, kernelArguments: 'root=/dev/vda1' }),
+    ).rejects.toMatchObject({ code: 'E_BOOT' });
   });
 });
