@@ -18,6 +18,14 @@ const OFFERS = ['attack/tuf-forms', 'attack/trust-offers'];
 
 /** The titles of the tests that are about a protection, as the lists number them. */
 const titles: Readonly<Record<string, string>> = {
+  'the config set is the pinned one': 'G06',
+  'a config set of this group': 'G05|another group',
+  'a config set for this artifact': 'G02',
+  'boxes are what was signed': 'G04|another box',
+  'what is sealed is of this config set': 'G03',
+  'config sets by exactly the role of their scope': 'as its owners made it',
+  'no key of small order': 'B05',
+  'the context is in the nonce': 'opens with the right key',
   'signature threshold of metadata': 'A02',
   'one key under two ids counts once': 'A04',
   'a key signs once': 'A03',
@@ -109,9 +117,53 @@ const dsse = of('bundle/dsse.ts', [
   'attack/trust-offers',
   'attack/ed25519',
 ]);
+const CONFIGS = ['attack/config-sets', 'unit/bundle/config-set'];
+const config = of('bundle/config-set.ts', CONFIGS);
+const configured = of('bundle/trust/configured.ts', CONFIGS);
+const seal = of('bundle/seal.ts', ['unit/bundle/seal']);
 const log = ['attack/log'];
 
 export const trustMutants: readonly TextMutant[] = [
+  config(
+    'the config set is the pinned one',
+    'if (configId !== wanted.configId)',
+    'if (configId === null)',
+  ),
+  config(
+    'a config set of this group',
+    'if (set.group !== wanted.group)',
+    'if (set.group === null)',
+  ),
+  config(
+    'a config set for this artifact',
+    'if (!set.artifacts.includes(wanted.artifactId)) {',
+    'if (set.artifacts.length === 0) {',
+  ),
+  config(
+    'boxes are what was signed',
+    'sha256(box) !== listed.sealedSha256',
+    "listed.sealedSha256 === ''",
+  ),
+  config(
+    'what is sealed is of this config set',
+    'if (sealed.configId !== known.configId) {',
+    'if (sealed.configId === null) {',
+  ),
+  configured(
+    'config sets by exactly the role of their scope',
+    'await findIn(set, path, role, session)',
+    "await findIn(set, path, 'cfg-db', session)",
+  ),
+  seal(
+    'no key of small order',
+    'if (product.every((byte) => byte === 0)) {',
+    'if (product.length === 0) {',
+  ),
+  seal(
+    'the context is in the nonce',
+    '[SEAL_LABEL, ephemeral, host, context]',
+    '[SEAL_LABEL, ephemeral, host]',
+  ),
   set(
     'signature threshold of metadata',
     'if (signedBy.size < role.threshold) {',
@@ -313,8 +365,8 @@ export const trustMutants: readonly TextMutant[] = [
   ),
   resolve(
     'only what the pin allows',
-    'find((each) => each?.artifactId === artifactId);',
-    'find((each) => each !== undefined);',
+    'const isOfPin = version === pinnedOf(desired);',
+    'const isOfPin = version !== previousOf(desired);',
   ),
   // That the class is the host's is asked twice, of the pin and of the manifest: neither can be taken out alone.
   resolve(
