@@ -23,7 +23,7 @@ export default defineConfig({
       tier('model', 300_000),
       tier('conformance', 300_000),
       tier('fault', 600_000),
-      tier('attack', 300_000),
+      tier('attack', 900_000),
       tier('integration', 300_000),
       tier('sim', 600_000),
       tier('e2e', 600_000),

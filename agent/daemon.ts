@@ -49,7 +49,15 @@ import type { Clock, FilePort, StateStore } from './ports.ts';
 import { createReporter, standingOf, type Reporter } from './reporter.ts';
 import { createRunner, type Runner, type Transition } from './runner.ts';
 import { openTrust } from './trust-wiring.ts';
-import { type Late, watchOf } from './trust-watch.ts';
+import {
+  keepNotice,
+  type Late,
+  nothingYet,
+  tellingLine,
+  tellingTrust,
+  trustFacts,
+  watchOf,
+} from './trust-watch.ts';
 
 export interface DaemonOptions {
   readonly version: string;
@@ -168,13 +176,7 @@ async function buildHost(
     alsoOpen: directoriesOfSlots(settings),
   });
   // Handed on before they exist: these parts speak to each other only once all of them run.
-  const late: Late = {
-    runner: null,
-    reporter: null,
-    contactMs: null,
-    freshness: null,
-    onSignedTime: null,
-  };
+  const late = nothingYet();
   const runner = (): Runner => {
     if (late.runner === null) throw new Error('the runner is asked before it is made');
     return late.runner;
@@ -219,11 +221,7 @@ async function buildHost(
     caPem: identity === null ? null : authoritiesOf(settings.control, identity.caPem),
     traits,
     builtAtMs: options.builtAtMs,
-    onNotice: (notice) =>
-      log[notice.kind === 'no-switch' ? 'info' : 'warn'](
-        { event: 'trust', ...notice },
-        notice.message,
-      ),
+    onNotice: (notice) => keepNotice(late, notice, log),
   });
   late.onSignedTime = (signedMs) => {
     trust.verifier?.observeSignedTime(signedMs, clock.wallMs()).catch((error: unknown) => {
@@ -267,7 +265,7 @@ async function buildHost(
       createExec(() => clock.monotonicMs()),
     ),
     windows,
-    trust: trust.port,
+    trust: tellingTrust(trust.port, late),
     host,
     controlUrls: identity === null ? [] : controlUrls(settings.control, identity),
     identityOf: held.identityOf,
@@ -290,7 +288,14 @@ async function buildHost(
     poll:
       link === null
         ? null
-        : spreadFirst(createPoller(link), settings, host.id, clock, spread, options.once),
+        : spreadFirst(
+            createPoller(tellingLine(link, late)),
+            settings,
+            host.id,
+            clock,
+            spread,
+            options.once,
+          ),
     onTransition(transition) {
       local.onTransition(transition);
       late.reporter?.poke();
@@ -319,7 +324,7 @@ async function buildHost(
           bootId: clock.bootId(),
           machine,
           slotsRoot: held.diskPath,
-          trustStale: late.freshness?.stale === true,
+          trust: trustFacts(late),
         }),
       seenLog: () => trust.seenLog(),
       onStoreFailed: (problem) => runner().storeFailed(problem),

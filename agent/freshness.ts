@@ -11,6 +11,8 @@ export interface Freshness {
   readonly stale: boolean;
   /** When it expires or did, ms; null: none was ever verified. */
   readonly expiresAtMs: number | null;
+  /** When the root that this host stands on expires, ms; null: it could not be read. */
+  readonly rootExpiresAtMs: number | null;
   /** Why the last refresh failed; null: it did not. */
   readonly code: string | null;
 }
@@ -60,16 +62,19 @@ async function look(
     problem = error;
   }
   try {
-    const { timestampExpires, timeFloor } = await trust.status();
+    const { timestampExpires, timeFloor, rootExpires } = await trust.status();
     const nowS = Math.max(Math.floor(clock.wallMs() / 1000), timeFloor);
     // Nothing verified, and what is served has expired: that is no beginning, it is a freeze.
     const stale =
       timestampExpires === null ? problem?.code === 'E_EXPIRED' : timestampExpires <= nowS;
     const expiresAtMs = timestampExpires === null ? null : timestampExpires * 1000;
-    return { freshness: { stale, expiresAtMs, code: problem?.code ?? null }, problem };
+    const rootExpiresAtMs = rootExpires * 1000;
+    const code = problem?.code ?? null;
+    return { freshness: { stale, expiresAtMs, rootExpiresAtMs, code }, problem };
   } catch (error) {
     if (!isProblem(error)) throw error;
-    const freshness = { stale: false, expiresAtMs: null, code: error.code };
+    const unknown = { stale: false, expiresAtMs: null, rootExpiresAtMs: null };
+    const freshness = { ...unknown, code: error.code };
     return { freshness, problem: error };
   }
 }

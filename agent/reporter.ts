@@ -98,7 +98,26 @@ export function createReporter(options: ReporterOptions): Reporter {
     const log = options.seenLog?.() ?? null;
     const key = JSON.stringify([standing, log]);
     if (events.length === 0 && key === sent && !wantFacts) return;
-    const facts = wantFacts ? await options.hostFacts() : null;
+    // Taken back when the report does not get through. What is asked for meanwhile is asked for again.
+    const withFacts = wantFacts;
+    wantFacts = false;
+    try {
+      await sendOne(events, standing, withFacts);
+    } catch (error) {
+      wantFacts ||= withFacts;
+      throw error;
+    }
+    sent = key;
+    // What did not fit, and what changed on the way.
+    if (store.waitingReports(1).length > 0 || wantFacts) poke();
+  };
+  const sendOne = async (
+    events: readonly ReportEvent[],
+    standing: ReturnType<typeof standingOf>,
+    withFacts: boolean,
+  ): Promise<void> => {
+    const log = options.seenLog?.() ?? null;
+    const facts = withFacts ? await options.hostFacts() : null;
     const seq = await stored(store.takeReportSequence());
     const document: ReportDocument = {
       schema: 'switchback.report/1',
@@ -117,12 +136,9 @@ export function createReporter(options: ReporterOptions): Reporter {
     const payload = new TextEncoder().encode(JSON.stringify(document));
     const answer = await control.report(identity.sign(REPORT_PAYLOAD_TYPE, payload));
     await stored(store.acknowledgeReports(events.map((event: ReportEvent) => event.id)));
-    sent = key;
     told = { seq, factsHash: facts === null ? told.factsHash : factsHashOf(document.facts) };
-    wantFacts = answer.wantFacts && !size.isPlain;
+    wantFacts ||= answer.wantFacts && !size.isPlain;
     size = WHOLE;
-    // What did not fit, and what changed on the way.
-    if (store.waitingReports(1).length > 0 || wantFacts) poke();
     if (answer.ackSeq > seq) await rewound(answer.ackSeq);
   };
   const rewound = async (ackSeq: number): Promise<void> => {

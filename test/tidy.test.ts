@@ -11,12 +11,13 @@ import { buildProgram } from '#/control/cli/program.ts';
 import { generatedFiles } from '#/packaging/docs/generated.ts';
 import { errors } from '#/protocol/errors.ts';
 import { boundaryBreaches } from './tidy/boundaries.ts';
-import { caseMap, required } from './tidy/cases.ts';
+import { caseMap, required, unwitnessed } from './tidy/cases.ts';
 import {
   longFiles,
   pendingCases,
   reservedCodes,
   startedByName,
+  unwitnessedCases,
   unreached,
 } from './tidy/exceptions.ts';
 import {
@@ -149,6 +150,10 @@ describe('tidy', () => {
         (number) => covered[number] === undefined && pendingCases[number] === undefined,
       ),
     ).toEqual([]);
+  });
+
+  it('an attack of the list has no test that asserts code, slot, state and report', () => {
+    expect(unwitnessed(caseMap(code))).toEqual(unwitnessedCases);
   });
 
   it('a case is said to be pending and has a test', () => {

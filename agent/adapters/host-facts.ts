@@ -12,13 +12,28 @@ export function hostArch(arch: string = process.arch): 'amd64' | 'arm64' | null 
   return arch === 'arm64' ? 'arm64' : null;
 }
 
+/** What the host saw of signed metadata and of its line to control: docs/specs/trust.md, section 11. */
+export interface TrustFacts {
+  /** The signed metadata has expired (X03). */
+  readonly trustStale: boolean;
+  /** Why the last look at signed metadata failed; null: it did not. */
+  readonly trustCode: string | null;
+  /** Kind of the last thing that the verifier had to tell and that stopped nothing. */
+  readonly trustNotice: string | null;
+  /** What the signed pin makes this host wait for, such as its wave (X04). */
+  readonly trustWaits: string | null;
+  /** The last refusal of the line to control since the start. */
+  readonly controlCode: string | null;
+  /** When the newest root expires, ms; null: not looked at yet (A32). */
+  readonly rootExpires: number | null;
+}
+
 /** What the host is: name, system, size, kind of machine. `boot` is a hint by which control finds clones (F62). */
 export async function hostFacts(options: {
   readonly bootId: string;
   readonly machine: string;
   readonly slotsRoot: string;
-  /** The signed metadata has expired (X03). */
-  readonly trustStale?: boolean;
+  readonly trust?: TrustFacts;
 }): Promise<HostFacts> {
   const { mem, system, osInfo, fsSize } = await import('systeminformation');
   const [memory, machine, os, disks] = await Promise.all([mem(), system(), osInfo(), fsSize()]);
@@ -41,10 +56,22 @@ export async function hostFacts(options: {
     model: machine.model,
     systemd: isSystemd(),
     node: process.version,
-    trustStale: options.trustStale === true,
+    ...trustTexts(options.trust),
     machine: options.machine.slice(0, 16),
     boot: options.bootId.replaceAll('-', '').slice(0, 16),
   });
+}
+
+function trustTexts(trust: TrustFacts | undefined): HostFacts {
+  const { rootExpires = null } = trust ?? {};
+  return {
+    trustStale: trust?.trustStale === true,
+    trustCode: trust?.trustCode ?? '',
+    trustNotice: trust?.trustNotice ?? '',
+    trustWaits: trust?.trustWaits ?? '',
+    controlCode: trust?.controlCode ?? '',
+    trustRootExpires: rootExpires === null ? '' : new Date(rootExpires).toISOString(),
+  };
 }
 
 /** True when systemd is PID 1 of this host. */

@@ -15,6 +15,9 @@ export interface Gauge {
   stop(): void;
   readonly counters: Map<string, number>;
   count(name: string): void;
+  /** Requests that were refused, by route and code: what somebody tries shows here, though nothing of it is kept. */
+  readonly refusals: Map<string, number>;
+  refused(labels: string): void;
 }
 
 const DEFAULT_MAX_IN_FLIGHT = 5000;
@@ -29,6 +32,7 @@ export function createGauge(engine: Engine, maxInFlight: number = DEFAULT_MAX_IN
   let polls = 0;
   const perSecond: number[] = [];
   const counters = new Map<string, number>();
+  const refusals = new Map<string, number>();
   const gauge: Gauge = {
     get level() {
       const { oldestMs, isStoreDown } = engine.load;
@@ -58,6 +62,10 @@ export function createGauge(engine: Engine, maxInFlight: number = DEFAULT_MAX_IN
     counters,
     count: (name) => {
       counters.set(name, (counters.get(name) ?? 0) + 1);
+    },
+    refusals,
+    refused: (labels) => {
+      refusals.set(labels, (refusals.get(labels) ?? 0) + 1);
     },
   };
   return gauge;

@@ -94,6 +94,12 @@ export function metricsText(
       help: 'Requests by route and status.',
       samples: counters.map(([labels, n]) => [labels, n] as const),
     },
+    {
+      name: 'switchback_refusals_total',
+      type: 'counter',
+      help: 'Refused requests by route and error code.',
+      samples: [...services.gauge.refusals],
+    },
   ];
   return metrics
     .map(({ name, type, help, samples }) =>

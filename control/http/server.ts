@@ -115,6 +115,7 @@ async function serve(
     else if (error.code === 'E_UNAVAILABLE')
       log.warn({ err: error, requestId: id, route: name }, 'request failed');
     else log.debug({ code: error.code, requestId: id, route: name }, error.message);
+    if (isExpected) gauge.refused(`route="${name}",code="${error.code}"`);
     const response = problemAnswer(error, id);
     status = response.status;
     return response;

@@ -1,6 +1,6 @@
 /**
  * Takes the protections of the verifier out, one at a time, in a copy of the tree, and runs the tests that must notice.
- * `node test/mutants/run.ts [--only=TEXT]`. Exit code 1 when one lives. Ends with `N passed, N failed`.
+ * `npm run trust:mutants -- [--only=TEXT] [--shard=I/N]`. Exit code 1 when one lives. Ends with `N passed, N failed`.
  */
 import { spawn } from 'node:child_process';
 import { cp, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises';
@@ -93,7 +93,16 @@ async function tryOne(directory: string, mutant: TextMutant): Promise<Verdict> {
 }
 
 const only = process.argv.find((one) => one.startsWith('--only='))?.slice('--only='.length) ?? '';
-const mutants = trustMutants.filter(({ name, file }) => name.includes(only) || file.includes(only));
+/** `--shard=2/4`: every fourth mutant, from the second on. All of `1/N` to `N/N` together are all of them. */
+const shard = /^--shard=(\d+)\/(\d+)$/.exec(
+  process.argv.find((one) => one.startsWith('--shard=')) ?? '--shard=1/1',
+);
+if (shard === null) throw new Error('--shard=I/N: I from 1 to N');
+const [index, count] = [Number(shard[1]), Number(shard[2])];
+if (index < 1 || index > count) throw new Error('--shard=I/N: I from 1 to N');
+const mutants = trustMutants
+  .filter(({ name, file }) => name.includes(only) || file.includes(only))
+  .filter((_mutant, at) => at % count === index - 1);
 const workers = Math.min(2, availableParallelism());
 const copies = await Promise.all(Array.from({ length: workers }, copyOfTree));
 const verdicts: Verdict[] = [];

@@ -349,6 +349,8 @@ function simGauge(engine: Engine): Gauge {
     polled: () => undefined,
     sample: () => undefined,
     stop: () => undefined,
+    refusals: new Map(),
+    refused: () => undefined,
     counters,
     count: (name) => void counters.set(name, (counters.get(name) ?? 0) + 1),
   };

@@ -11,7 +11,7 @@ import { parseTilePath } from '#/bundle/log/tiles.ts';
 import type { Manifest } from '#/bundle/manifest.ts';
 import type { TrustFetch, TrustStore } from '#/bundle/trust/client.ts';
 import { addGroup, createRepository } from '#/control/trust/delegations.ts';
-import type { Repository, RepositoryFile } from '#/control/trust/repository.ts';
+import type { HeldKey, Repository, RepositoryFile } from '#/control/trust/repository.ts';
 import { type StarterKeys, starterKeys } from '#/control/trust/starter.ts';
 import { addRelease, setDesired, setLog } from '#/control/trust/targets.ts';
 import type { ArtifactRef, Assignment, DesiredDocument } from '#/protocol/documents.ts';
@@ -83,6 +83,8 @@ export class TrustWorld {
   readonly files = new Map<string, Uint8Array>();
   readonly keys: StarterKeys;
   readonly requests: string[] = [];
+  /** Keys that were made since. */
+  readonly moreKeys: HeldKey[] = [];
   nowMs: number;
   /** The audit log, once `openLog` made one; pins are then logged and carry their proof. */
   log: { tree: MemoryTree; readonly signer: Signer; origin: string } | null = null;
@@ -98,7 +100,7 @@ export class TrustWorld {
   repository(): Repository {
     return {
       store: { read: (name) => this.files.get(name) ?? null },
-      keys: [...this.keys.root, ...this.keys.control],
+      keys: [...this.keys.root, ...this.keys.control, ...this.moreKeys],
       nowMs: this.nowMs,
     };
   }
@@ -189,13 +191,18 @@ export class TrustWorld {
       target: (name) => get(`targets/${name}`),
       log: async (path) => {
         this.requests.push(`log/${path}`);
-        const kept = this.files.get(`log/${path}`);
-        if (kept !== undefined) return kept;
-        const tile = parseTilePath(path);
-        const bytes = tile === null ? null : (this.log?.tree.tile(tile) ?? null);
-        return bytes === null || bytes.length !== (tile?.width ?? 0) * 32 ? null : bytes;
+        return this.logTile(path);
       },
     };
+  }
+
+  /** A tile of the log as it is served: what a test put in its place goes first. */
+  logTile(path: string): Uint8Array | null {
+    const kept = this.files.get(`log/${path}`);
+    if (kept !== undefined) return kept;
+    const tile = parseTilePath(path);
+    const bytes = tile === null ? null : (this.log?.tree.tile(tile) ?? null);
+    return bytes === null || bytes.length !== (tile?.width ?? 0) * 32 ? null : bytes;
   }
 }
 

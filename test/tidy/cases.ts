@@ -61,13 +61,32 @@ function isTest(path: string): boolean {
   return path.endsWith('.test.ts') || isScenarioFile(path);
 }
 
+/** Titles of rows that are made of others, such as `A12 the expiry ${expires}`. */
+function templates({ text }: SourceFile): readonly string[] {
+  return [...text.matchAll(/`([A-EGHLPX]\d{1,2} [^`\n]*)`/g)].map((match) => match[1] ?? '');
+}
+
+/**
+ * Attacks whose tests do not assert all four things that the list asks for: the code of the refusal, what runs, what is
+ * remembered, the report. Those that do stand where `AttackedHost`, `GuardedControl` or real agents do the asserting.
+ */
+export function unwitnessed(covered: ReturnType<typeof caseMap>): readonly string[] {
+  const isWitnessed = (test: string): boolean =>
+    /^test\/attack\/(?:host\/|control\/|taken-over-agents)/.test(test);
+  return [...known].filter(
+    (number) => !number.startsWith('F') && !(covered[number] ?? []).some(isWitnessed),
+  );
+}
+
 /** Case number → `file: title`, in the order of the lists. Rows of tables under a `%s` or `$` title count by their first cell. */
 export function caseMap(files: readonly SourceFile[]): Readonly<Record<string, readonly string[]>> {
   const found = new Map<string, Set<string>>();
   for (const file of files.filter((one) => isTest(one.path))) {
     const titles = titlesOf(file).map((one) => one.title);
     const isTable = isScenarioFile(file.path) || titles.some((title) => /^(?:%s|\$)/.test(title));
-    const rows = isTable ? read(file.text).literals.map((literal) => literal.value) : [];
+    const rows = isTable
+      ? [...read(file.text).literals.map(({ value }) => value), ...templates(file)]
+      : [];
     for (const title of [...titles, ...rows.filter((row) => !titles.includes(row))]) {
       for (const number of numbersOf(title)) {
         const tests = found.get(number) ?? new Set();

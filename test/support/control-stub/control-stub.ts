@@ -1,10 +1,10 @@
 /** A small control for tests of the agent's line: real sockets, real signatures, and whatever answer a test wants. */
 import { createHash } from 'node:crypto';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import { createServer as createTlsServer } from 'node:https';
+import { createServer as createTlsServer, type Server as TlsServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { verify } from '#/bundle/ed25519.ts';
-import { bytesOfHex, hexOf, publicKeyOf, signerOf } from '#/bundle/keys.ts';
+import { bytesOfHex, hexOf, publicKeyOf, type Signer, signerOf } from '#/bundle/keys.ts';
 import { signEnvelope } from '#/bundle/dsse.ts';
 import { HOST_STATEMENT_PAYLOAD_TYPE } from '#/protocol/agent-plane.ts';
 import type { Envelope } from '#/protocol/documents.ts';
@@ -29,16 +29,18 @@ export type Handler = (seen: Seen, response: ServerResponse) => Answer | null;
 export interface ControlStub {
   readonly url: string;
   readonly seen: Seen[];
-  /** Answers by `METHOD path`; the one for enrolment and the one for tokens are there. */
+  /** Answers by `METHOD path`; the one for enrolment and the one for tokens are there. `*` is asked for all others. */
   readonly handlers: Map<string, Handler>;
   /** A statement for the keys of the last enrolment. */
   statement(host: string, group: string, seq?: number): Envelope;
+  /** Another certificate from the next connection on; only with TLS. */
+  useCertificate(tls: { cert: string; key: string }): void;
   close(): Promise<void>;
 }
 
 export const ROOT_TEXT = '{"signed":{"_type":"root"},"signatures":[]}';
 export const ROOT_SHA256 = createHash('sha256').update(ROOT_TEXT).digest('hex');
-const enrolmentKey = signerOf(new Uint8Array(32).fill(9));
+export const enrolmentKey: Signer = signerOf(new Uint8Array(32).fill(9));
 
 /** Starts it on a port of the system's choice. */
 export async function startControlStub(tls?: {
@@ -129,7 +131,8 @@ export async function startControlStub(tls?: {
       signedBy: signerOfRequest(request.method ?? '', `${url}${path}`, headers, body, keys),
     };
     seen.push(one);
-    const wanted = handlers.get(`${one.method} ${path}`)?.(one, response) ?? null;
+    const handler = handlers.get(`${one.method} ${path}`) ?? handlers.get('*');
+    const wanted = handler?.(one, response) ?? null;
     if (response.writableEnded || response.headersSent || response.destroyed) return;
     if (wanted === null) return;
     response.writeHead(wanted.status, { 'content-type': 'application/json', ...wanted.headers });
@@ -140,6 +143,10 @@ export async function startControlStub(tls?: {
     seen,
     handlers,
     statement,
+    useCertificate(other) {
+      if ('setSecureContext' in server) (server as TlsServer).setSecureContext(other);
+      server.closeAllConnections();
+    },
     close: () =>
       new Promise((resolve) => {
         server.close(() => resolve());

@@ -2,14 +2,22 @@
 import { expect, it } from 'vitest';
 import { initialState } from '#/agent/core/state.ts';
 import type { StateStore } from '#/agent/ports.ts';
-import { createReporter } from '#/agent/reporter.ts';
-import type { ReportDocument } from '#/protocol/documents.ts';
+import { createReporter, type Reporter } from '#/agent/reporter.ts';
+import type { Envelope, ReportDocument } from '#/protocol/documents.ts';
 import { Problem } from '#/protocol/errors.ts';
 import type { GroupName, HostId } from '#/protocol/ids.ts';
 
-/** A reporter whose control refuses the first report; `steps` looks at it after each answer. */
-async function toldAfter(facts: () => Record<string, string>): Promise<readonly unknown[]> {
-  const seen: unknown[] = [];
+interface Play {
+  readonly facts: () => Record<string, string>;
+  /** The answer of control to its nth report, from 1. */
+  readonly answer: (count: number, reporter: Reporter) => { readonly wantFacts: boolean };
+  /** Before each pause; answers so far. */
+  readonly onPause: (reporter: Reporter, answers: number, end: AbortController) => void;
+}
+
+/** Runs a reporter until `onPause` ends it; resolves with what control got. */
+async function play({ facts, answer, onPause }: Play): Promise<readonly ReportDocument[]> {
+  const got: ReportDocument[] = [];
   const end = new AbortController();
   let seq = 6;
   let answers = 0;
@@ -19,8 +27,7 @@ async function toldAfter(facts: () => Record<string, string>): Promise<readonly 
       monotonicMs: () => 0,
       bootId: () => 'boot',
       sleep: async (_ms, signal) => {
-        seen.push(reporter.told());
-        if (answers === 4) end.abort();
+        onPause(reporter, answers, end);
         return signal?.aborted !== true;
       },
     },
@@ -32,11 +39,12 @@ async function toldAfter(facts: () => Record<string, string>): Promise<readonly 
     } as unknown as StateStore,
     control: {
       poll: () => Promise.reject(new Error('not asked')),
-      async report(envelope) {
+      async report(envelope: Envelope) {
         answers += 1;
-        if (answers === 1) throw new Problem('E_NETWORK', 'away');
+        const { wantFacts } = answer(answers, reporter);
         const document = envelope as unknown as ReportDocument;
-        return { ackSeq: document.seq, wantFacts: true };
+        got.push(document);
+        return { ackSeq: document.seq, wantFacts };
       },
     },
     identity: {
@@ -53,10 +61,27 @@ async function toldAfter(facts: () => Record<string, string>): Promise<readonly 
     onFailure: () => undefined,
   });
   reporter.poke();
-  await Promise.race([
-    reporter.run(end.signal),
-    new Promise((done) => end.signal.addEventListener('abort', done)),
-  ]);
+  // A reporter with nothing more to say waits for ever.
+  const idle = setTimeout(() => end.abort(), 1_000);
+  await reporter.run(end.signal);
+  clearTimeout(idle);
+  return got;
+}
+
+/** A reporter whose control refuses the first report: what it says of its reports at each pause. */
+async function toldAfter(facts: () => Record<string, string>): Promise<readonly unknown[]> {
+  const seen: unknown[] = [];
+  await play({
+    facts,
+    answer(count) {
+      if (count === 1) throw new Problem('E_NETWORK', 'away');
+      return { wantFacts: true };
+    },
+    onPause(reporter, answers, end) {
+      seen.push(reporter.told());
+      if (answers === 4) end.abort();
+    },
+  });
   return seen;
 }
 
@@ -71,4 +96,25 @@ it('a report that did not get through is not counted in the polls; facts count b
   const digests = seen.map((one) => (one as { factsHash: string | null }).factsHash);
   expect(new Set(digests.filter((one) => one !== null)).size).toBe(2);
   expect(digests.at(-1)).toMatch(/^[0-9a-f]{64}$/);
+});
+
+it('facts that change while a report is on its way are in the next one', async () => {
+  let code = '';
+  let pauses = 0;
+  const got = await play({
+    facts: () => ({ trustCode: code }),
+    answer(count, reporter) {
+      if (count === 1) {
+        code = 'E_HTTP';
+        reporter.tellFacts();
+      }
+      return { wantFacts: false };
+    },
+    onPause(_reporter, answers, end) {
+      pauses += 1;
+      if (pauses === 5) end.abort();
+      expect(answers).toBeLessThan(3);
+    },
+  });
+  expect(got.map(({ facts }) => facts?.['trustCode'])).toEqual(['', 'E_HTTP']);
 });
