@@ -129,7 +129,7 @@ CREATE TABLE pins (
   created_at_ms BIGINT NOT NULL,
   expires_at_ms BIGINT,
   epoch BIGINT NOT NULL,
-  removed_at_ms BIGINT,
+  removed_at_ms BIGINT, config_id TEXT,
   PRIMARY KEY (group_name, seq)
 );
 CREATE TABLE releases (

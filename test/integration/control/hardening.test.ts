@@ -227,7 +227,7 @@ describe('from starter trust to offline keys', () => {
   it('control keeps keys that no role lists any more', async () => {
     const { trustKeys } = await openDataDir(world.dir);
     const old = trustKeys.filter((key) =>
-      ['operator', 'release', 'policy', 'targets'].includes(key.use),
+      ['operator', 'release', 'policy', 'config', 'targets'].includes(key.use),
     );
     const ids = old.map((key) => key.signer.key.keyId);
     const left = await op.ok('trust', 'drop', ...ids, '--data', world.dir, '--json');
