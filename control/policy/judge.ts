@@ -1,9 +1,12 @@
-/** Asks the rules, with a deadline: whatever happens to the thread, the answer is a list of results, one for each rule. */
+/** Asks the rules, with a deadline from when their thread is ready: whatever happens to the thread, the answer is a list of results, one for each rule. */
 import { Worker } from 'node:worker_threads';
 import type { Facts } from './facts.ts';
+import { READY } from './ready.ts';
 import type { Rule, RuleResult } from './rules.ts';
 
 const JUDGE_DEADLINE_MS = 2000;
+/** Until the thread has loaded its code: that says nothing about the rules, and takes seconds on a busy machine. */
+const START_LIMIT_MS = 30_000;
 /** Megabytes that the rules may take. */
 const HEAP_MB = 128;
 
@@ -37,9 +40,14 @@ export async function judgeAll(
   let timer: NodeJS.Timeout | undefined;
   try {
     const why = await new Promise<string>((resolve) => {
-      timer = setTimeout(() => resolve(`no answer in ${deadlineMs} ms`), deadlineMs);
-      worker.on('message', (results: readonly RuleResult[]) => {
-        answers.push(results);
+      timer = setTimeout(() => resolve('the thread of the rules does not start'), START_LIMIT_MS);
+      worker.on('message', (said: typeof READY | readonly RuleResult[]) => {
+        if (said === READY) {
+          clearTimeout(timer);
+          timer = setTimeout(() => resolve(`no answer in ${deadlineMs} ms`), deadlineMs);
+          return;
+        }
+        answers.push(said);
         if (answers.length === questions.length) resolve('');
       });
       worker.once('error', (error: unknown) => resolve(String(error).slice(0, 200)));

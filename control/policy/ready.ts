@@ -1,0 +1,2 @@
+/** What the thread of the rules says first, once its code is loaded. */
+export const READY = 'ready';
