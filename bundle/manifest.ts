@@ -213,7 +213,12 @@ function checkManifest(value: unknown): Manifest {
       `manifest: ${v.getDotPath(issue) ?? 'document'}: ${issue.message}`,
     );
   }
-  const manifest = result.output;
+  requireWhole(result.output);
+  return result.output;
+}
+
+/** What no schema says of a manifest: each payload has a name of its own, and all sizes together are a number. @throws E_SCHEMA, E_SIZE */
+export function requireWhole(manifest: Manifest): void {
   const names = new Set(manifest.payloads.map((described) => described.name));
   if (names.size !== manifest.payloads.length) {
     throw new Problem('E_SCHEMA', 'manifest: payloads: two payloads have one name');
@@ -222,5 +227,4 @@ function checkManifest(value: unknown): Manifest {
   if (!Number.isSafeInteger(sum) || !Number.isSafeInteger(sum + manifest.dataBytes)) {
     throw new Problem('E_SIZE', 'manifest: sizes sum up to 2^53 bytes or more');
   }
-  return manifest;
 }

@@ -93,7 +93,9 @@ class DirectoryInstaller implements Installer {
       const outcome = await this.#compare(offer, slot, directory, onProgress, signal);
       this.#options.onReadBack?.(slot, outcome);
       if (outcome.differences.length === 0) break;
-      await this.#refuseOrUnmake(slot, directory, outcome, rewrites >= REWRITES);
+      // Without sources nothing can be written anew here: whoever has them decides about another try.
+      const isLast = rewrites >= REWRITES || offer.sources.length === 0;
+      await this.#refuseOrUnmake(slot, directory, outcome, isLast);
       await this.#write(offer, slot, onProgress, signal);
     }
     if (!(await this.#isDirectory(this.#layout.release(slot)))) {

@@ -23,6 +23,7 @@ import {
   type Manifest,
   manifestSchema,
   requireConfigNamed,
+  requireWhole,
 } from '../manifest.ts';
 import { requireVerdict } from '../vsa.ts';
 import type { Session } from './client.ts';
@@ -332,6 +333,7 @@ export function manifestOf(manifestBytes: Uint8Array, artifactId: string): Verif
     throw new Problem('E_ARTIFACT', `manifest has sha256 ${digest}, ${artifactId} was pinned`);
   }
   const manifest = readDocument('manifest', manifestSchema, manifestBytes, MANIFEST_MAX_BYTES);
+  requireWhole(manifest);
   return { artifactId: digest as ArtifactId, manifest, manifestBytes };
 }
 

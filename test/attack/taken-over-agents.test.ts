@@ -2,7 +2,7 @@
  * A control plane that was taken over, against agents as they run on hosts: the shipped program, its process, its disk. The
  * attacker has the database, every key that control ever held, and the answers to every request. Roles were moved away before.
  */
-import { mkdtempSync, rmSync } from 'node:fs';
+import { cpSync, mkdtempSync, renameSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
@@ -18,7 +18,12 @@ import {
 } from '#/control/trust/repository.ts';
 import type { Assignment, ReportDocument } from '#/protocol/documents.ts';
 import type { ArtifactId, GroupName } from '#/protocol/ids.ts';
-import { type HostState, movedForward, stateOf } from '#/test/support/attack/host-state.ts';
+import {
+  type HostState,
+  memoryOf,
+  movedForward,
+  stateOf,
+} from '#/test/support/attack/host-state.ts';
 import { Intruder } from '#/test/support/attack/intruder.ts';
 import {
   enrolAgent,
@@ -118,6 +123,11 @@ const statesOf = (): Promise<HostState[]> =>
 
 /** On each host: refused with this code and reported so, what runs still runs, and nothing remembered went back. */
 async function refused(attack: () => Promise<void>, code: string, artifactId: ArtifactId) {
+  for (const { agent } of agents) {
+    await agent.stop();
+    cpSync(agent.disk, `${agent.disk}.before`, { recursive: true, verbatimSymlinks: true });
+    agent.start();
+  }
   const before = await statesOf();
   const truth = { ...readCurrent(thief()).snapshot?.meta };
   intruder.reports.length = 0;
@@ -126,12 +136,19 @@ async function refused(attack: () => Promise<void>, code: string, artifactId: Ar
   await onAll((id) => ended(id, artifactId) !== null);
   const after = await statesOf();
   for (const [at, { id }] of agents.entries()) {
-    expect(ended(id, artifactId)).toMatchObject({ phase: 'refused', code });
+    const { phase, code: got, message } = ended(id, artifactId) ?? {};
+    expect([phase, got], message).toEqual(['refused', code]);
     expect(after[at]).toMatchObject({ link: before[at]?.link, digest: before[at]?.digest });
     expect(intruder.reports.findLast(({ host }) => host === id)?.running).toBe(artifact(2));
     movedForward(before[at]!, after[at]!);
   }
-  // Played back roles end with the attack; what hosts have seen of snapshots stays.
+  // The next attack begins as this one did: what a forged snapshot left behind would refuse everything after it.
+  for (const { agent } of agents) {
+    await agent.stop();
+    rmSync(agent.disk, { recursive: true });
+    renameSync(`${agent.disk}.before`, agent.disk);
+    agent.start();
+  }
   const online = publishOnline(thief(), readCurrent(thief()), truth);
   await world.control.engine.change((draft) => draft.publish(online));
 }
@@ -177,6 +194,8 @@ beforeAll(async () => {
   await op.ok('trust', 'withdraw', '1.1.0', ...signers('policy'), '--reason', 'hole');
   await op.ok('trust', 'floor', 'web', '2', ...signers('policy'), '--reason', 'hole');
   remember();
+  for (const { agent, id } of agents)
+    await agent.until(async () => ((await memoryOf(agent, id)).floors['web'] === 2 ? true : null));
 }, 900_000);
 afterAll(async () => {
   for (const { agent } of agents) {

@@ -331,7 +331,7 @@ const artifacts: readonly (readonly [string, Attack])[] = [
       attack: async (attacked) => {
         await attacked.pinned(
           {},
-          { ...listing(big()), manifest: payload({ entryCount: 10_000_000 }) },
+          { ...listing(big()), manifest: payload({ entryCount: 4_000_000 }) },
         );
       },
       ends: refused('E_SIZE'),

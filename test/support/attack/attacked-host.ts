@@ -271,7 +271,7 @@ export class AttackedHost {
     const after = await stateOf(this.agent, this.id);
     // 1 and 4: the code, as control was told it, in a report that the key of the host signed.
     const event = this.#eventOf({ artifactId: offered as never }, TERMINAL);
-    if ('refused' in ends) expect(event?.code).toBe(ends.refused);
+    if ('refused' in ends) expect(event?.code, event?.message).toBe(ends.refused);
     if ('told' in ends) {
       expect(this.#fact('trustCode')).toBe(ends.told);
       expect(event).toBeNull();
