@@ -12,12 +12,10 @@ import { Problem } from '#/protocol/errors.ts';
 import type { ChildClient } from './child-client.ts';
 import { type ClientOptions, createClient } from './clients.ts';
 import { deviceTargets, partitionLayout, requirePartitionSlot } from './partition-layout.ts';
+import { mayRewrite } from './rewrites.ts';
 import type { InstallSettings } from './settings.ts';
 import { readKeptManifest, readManifestBytes, readSlotIndex } from './slot-manifest.ts';
 import type { KeptVersion, ReadBackOutcome } from './task.ts';
-
-/** A slot that reads back differently is written anew so often (F24). */
-const REWRITES = 1;
 
 export interface PartitionInstallerOptions extends ClientOptions {
   /** Manifests and indexes are kept below it. */
@@ -77,10 +75,10 @@ class PartitionInstaller implements Installer {
       const outcome = await this.#compare(offer, target, onProgress, signal);
       this.#options.onReadBack?.(slot, outcome);
       if (outcome.differences.length === 0) break;
-      await this.#refuse(target, outcome, rewrites >= REWRITES);
-      // The page cache may hold the right bytes of sectors that are bad: what was there then counts for nothing.
+      // The page cache may hold the right bytes of sectors that are bad: whoever writes next must not resume from it.
       const device = await this.#options.disk.device(target);
       const keeps = await this.#options.dropCache(device);
+      await this.#refuse(target, outcome, !mayRewrite(offer, rewrites));
       await this.#write(offer, target, keeps, onProgress, signal);
     }
     await this.#options.installBootFiles(target, offer);

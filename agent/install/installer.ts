@@ -13,14 +13,13 @@ import { artifactOf } from '#/protocol/ids.ts';
 import type { ChildClient } from './child-client.ts';
 import { type ClientOptions, createClient } from './clients.ts';
 import { directoryLayout, isDirectorySlot } from './layout.ts';
+import { mayRewrite } from './rewrites.ts';
 import type { InstallSettings } from './settings.ts';
 import { readManifestBytes, readSlotIndex } from './slot-manifest.ts';
 import { removeTree } from './staging.ts';
 import type { KeptVersion, ReadBackOutcome } from './task.ts';
 import { directoryTargets } from './write-plan.ts';
 
-/** A slot that reads back differently is written anew so often (F24). */
-const REWRITES = 1;
 const DIFFERENCES_TOLD = 5;
 
 export interface InstallerOptions extends ClientOptions {
@@ -93,9 +92,7 @@ class DirectoryInstaller implements Installer {
       const outcome = await this.#compare(offer, slot, directory, onProgress, signal);
       this.#options.onReadBack?.(slot, outcome);
       if (outcome.differences.length === 0) break;
-      // Without sources nothing can be written anew here: whoever has them decides about another try.
-      const isLast = rewrites >= REWRITES || offer.sources.length === 0;
-      await this.#refuseOrUnmake(slot, directory, outcome, isLast);
+      await this.#refuseOrUnmake(slot, directory, outcome, !mayRewrite(offer, rewrites));
       await this.#write(offer, slot, onProgress, signal);
     }
     if (!(await this.#isDirectory(this.#layout.release(slot)))) {
