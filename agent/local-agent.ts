@@ -117,7 +117,9 @@ class Local implements WiredLocalAgent {
   async follow(onChange: (view: StatusView) => void, signal: AbortSignal): Promise<AttemptEnd> {
     const before = this.#options.runner().state().lastEnd;
     return await new Promise((resolve, reject) => {
+      let isOver = false;
       const finish = (): void => {
+        isOver = true;
         this.#followers.delete(look);
         signal.removeEventListener('abort', onAbort);
       };
@@ -127,7 +129,13 @@ class Local implements WiredLocalAgent {
       };
       const look: Follower = () => {
         const state = this.#options.runner().state();
-        this.status().then(onChange, () => undefined);
+        this.status().then(
+          (view) => {
+            // The view takes time to read: one that comes after the end has nobody to be told to.
+            if (!isOver) onChange(view);
+          },
+          () => undefined,
+        );
         const end = state.lastEnd;
         if (end === null || end === before || !isAtRest(state)) return;
         finish();

@@ -165,6 +165,9 @@ async function answer(
     if (!isProblem(error)) throw error;
     const { code, message, details } = error;
     write({ problem: { code, message, details } });
+  } finally {
+    // An order that was refused is followed no longer.
+    gone.abort();
   }
   response.end();
 }

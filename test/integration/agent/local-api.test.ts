@@ -27,7 +27,7 @@ let state: State = initialState();
 let commands: Command[] = [];
 let refusal: Failure | null = null;
 let isStarted = true;
-let slotsRead = (): void => undefined;
+let slotsRead = (): void | Promise<void> => undefined;
 let local: WiredLocalAgent;
 
 beforeEach(async () => {
@@ -61,9 +61,9 @@ async function agent(): Promise<void> {
     store: { history: () => Promise.resolve([]), waitingReports: () => [] },
     clock: systemClock(),
     windows: { at: () => ({ open: true, opensAt: null, closesAt: null }) },
-    slots: () => {
-      slotsRead();
-      return Promise.resolve([]);
+    slots: async () => {
+      await slotsRead();
+      return [];
     },
     host: { id: 'h-1', group: 'web', class: 'web' },
     control: () => ({ url: 'https://control', lastContactMs: 0 }),
@@ -234,6 +234,21 @@ describe('commands', () => {
     const { code, error } = await bad;
     expect(code).toBe(20);
     expect(error).toContain('E_UNHEALTHY: rolled-back: http failed');
+  });
+
+  it('a view that was read too late for the end of the attempt is told to nobody', async () => {
+    await agent();
+    let release = (): void => undefined;
+    const held = new Promise<void>((resolve) => (release = resolve));
+    slotsRead = () => held;
+    const told: string[] = [];
+    const ended = local.follow((view) => told.push(view.state), new AbortController().signal);
+    go({ ...state, modes: { ...state.modes, paused: true } });
+    go(end('confirmed', null));
+    expect(await ended).toMatchObject({ phase: 'confirmed' });
+    release();
+    await local.status();
+    expect(told).toEqual([]);
   });
 
   it('install --json tells the progress line by line', async () => {
