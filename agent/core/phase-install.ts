@@ -50,8 +50,10 @@ export function downloadingFailed(state: At<'downloading'>, event: Failed): Turn
   switch (failure.kind) {
     case 'unavailable':
     case 'damaged': {
+      // The same file gives the same bytes, and an operator waits for the answer.
+      const isHopeless = failure.kind === 'damaged' && attempt.cause === 'file';
       // What was fetched so far is kept: the next attempt resumes it (F1).
-      const later = retryLater(state, failure, now);
+      const later = isHopeless ? null : retryLater(state, failure, now);
       return later ?? abort(state, { attempt, reason }, leaving);
     }
     case 'exhausted':

@@ -1,7 +1,7 @@
 /** The acts of the demo: each drives the fleet with the commands an operator would use, and checks what it claims. */
 import { readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import type { HostDetail, HostView, TimelineEntry } from '#/protocol/host.ts';
+import type { HostDetail } from '#/protocol/host.ts';
 import type { RolloutView } from '#/protocol/rollout.ts';
 import type { ReleaseView } from '#/protocol/release.ts';
 import { type Fleet, type FleetHost, REPOSITORY, waitFor } from '#/test/support/fleet/fleet.ts';
@@ -97,7 +97,8 @@ export async function pinAndWatch(
   const phases = new Map<string, string>();
   return waitFor(`the rollout of ${version} in ${group} ends`, ROLLOUT_TIMEOUT_MS, async () => {
     await printPhases(stage, group, phases);
-    const [newest] = await rollouts(fleet, group);
+    const { items } = await fleet.api().call('rolloutList', { query: { group } });
+    const [newest] = items;
     return newest !== undefined && ['done', 'halted', 'paused', 'aborted'].includes(newest.state)
       ? newest
       : null;
@@ -105,7 +106,7 @@ export async function pinAndWatch(
 }
 
 async function printPhases(stage: Stage, group: string, seen: Map<string, string>): Promise<void> {
-  const { items } = await stage.fleet.json<{ items: HostView[] }>(['host', 'ls', '--group', group]);
+  const { items } = await stage.fleet.api().call('hostList', { query: { group } });
   for (const view of items) {
     const host = stage.fleet.hosts.find((one) => one.id === view.id);
     const words = `${view.state}${view.runningVersion === null ? '' : `, runs ${view.runningVersion}`}`;
@@ -115,18 +116,10 @@ async function printPhases(stage: Stage, group: string, seen: Map<string, string
   }
 }
 
-export async function rollouts(fleet: Fleet, group: string): Promise<readonly RolloutView[]> {
-  return (await fleet.json<{ items: RolloutView[] }>(['rollout', 'ls', '--group', group])).items;
-}
-
 /** Bytes that each host of a group moved for the version it runs, from the signed reports, and its service's longest silence. */
 export async function printTransfers(stage: Stage, group: string, isFirst = false): Promise<void> {
   for (const host of stage.fleet.hosts.filter((one) => one.group === group)) {
-    const timeline = await stage.fleet.json<{ items: TimelineEntry[] }>([
-      'host',
-      'timeline',
-      host.id,
-    ]);
+    const timeline = await stage.fleet.api().call('hostTimeline', { params: { host: host.id } });
     const confirmed = timeline.items.find((entry) => entry.kind === 'confirmed');
     if (confirmed === undefined) throw new Error(`${host.name} reported no confirmed attempt`);
     const number = (key: string): number => Number(confirmed.evidence[key] ?? 0);
@@ -168,5 +161,5 @@ export function tamper(from: string, to: string): number {
 }
 
 export async function hostDetail(fleet: Fleet, host: FleetHost): Promise<HostDetail> {
-  return fleet.json<HostDetail>(['host', 'show', host.id]);
+  return fleet.api().call('hostShow', { params: { host: host.id } });
 }

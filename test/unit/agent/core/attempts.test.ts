@@ -76,6 +76,16 @@ describe('before the switch', () => {
     expect(memOf(broken).at).toBe('needs-attention');
   });
 
+  it('damaged bytes are fetched again from control, and refused at once from the file of an operator', () => {
+    const fetched = goTo(hostWith('directory', 'good'), 'downloading.fetch');
+    expect(placeOf(fail(fetched, 'E_CHUNK', 'damaged'))).toBe('downloading.fetch');
+    const path = '/media/web.bundle';
+    const given = order(goTo(hostWith('directory', 'good'), 'idle'), { kind: 'install-file', path });
+    const refused = fail(goTo(given, 'downloading.fetch'), 'E_CHUNK', 'damaged');
+    expect(placeOf(refused)).toBe('aborted.end');
+    expect(endOf(goToEnd(refused))).toEqual(['aborted', 'E_CHUNK']);
+  });
+
   it('F26 the slots adapter names the live slot as target: refused, nothing is written', () => {
     const asked = goTo(hostWith('directory', 'good'), 'preflight');
     const refused = succeed(asked, { slot: V1, identity: V1 });
