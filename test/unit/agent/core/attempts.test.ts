@@ -80,7 +80,10 @@ describe('before the switch', () => {
     const fetched = goTo(hostWith('directory', 'good'), 'downloading.fetch');
     expect(placeOf(fail(fetched, 'E_CHUNK', 'damaged'))).toBe('downloading.fetch');
     const path = '/media/web.bundle';
-    const given = order(goTo(hostWith('directory', 'good'), 'idle'), { kind: 'install-file', path });
+    const given = order(goTo(hostWith('directory', 'good'), 'idle'), {
+      kind: 'install-file',
+      path,
+    });
     const refused = fail(goTo(given, 'downloading.fetch'), 'E_CHUNK', 'damaged');
     expect(placeOf(refused)).toBe('aborted.end');
     expect(endOf(goToEnd(refused))).toEqual(['aborted', 'E_CHUNK']);
