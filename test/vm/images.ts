@@ -5,7 +5,7 @@ import { rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import type { Loader } from '#/control/cli/image/layout.ts';
-import { BASE_PACKAGES } from '#/control/cli/image/root.ts';
+import { BASE_PACKAGES, forgetBuilder } from '#/control/cli/image/root.ts';
 import { type Fleet, REPOSITORY } from '#/test/support/fleet/fleet.ts';
 import { definitionOf, type VmVersion } from './versions.ts';
 
@@ -29,6 +29,7 @@ export async function debianRoot(): Promise<string> {
     'bookworm',
     `${path}.tmp`,
   ]);
+  await forgetBuilder(`${path}.tmp`);
   await rename(`${path}.tmp`, path);
   return path;
 }

@@ -4,7 +4,8 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Loader } from '#/control/cli/image/layout.ts';
-import type { HostDetail, HostView, TimelineEntry } from '#/protocol/host.ts';
+import type { HostDetail, TimelineEntry } from '#/protocol/host.ts';
+import type { HostId } from '#/protocol/ids.ts';
 import { Fleet, waitFor } from '#/test/support/fleet/fleet.ts';
 import { debianRoot, Images } from './images.ts';
 import { type Firmware, Machine } from './machine.ts';
@@ -96,7 +97,7 @@ export class World {
       this.ms(300),
       async () => {
         if (!this.machine.isOn) throw new Error(`QEMU has ended: ${this.machine.consoleFile}`);
-        const { items } = await this.fleet.json<{ items: HostView[] }>(['host', 'ls']);
+        const { items } = await this.fleet.api().call('hostList', { query: { group: GROUP } });
         return items[0]?.id ?? null;
       },
       2000,
@@ -110,7 +111,7 @@ export class World {
   }
 
   async detail(): Promise<HostDetail> {
-    return await this.fleet.json<HostDetail>(['host', 'show', this.#id]);
+    return await this.fleet.api().call('hostShow', { params: { host: this.#id as HostId } });
   }
 
   /** Control hears from the running version that nothing is under way. */
@@ -159,11 +160,10 @@ export class World {
     const attempt = detail.attempts.find((one) => one.version === version.version);
     if (attempt === undefined)
       throw new Error(`control was not told of an attempt of ${version.version}`);
-    const { items } = await this.fleet.json<{ items: TimelineEntry[] }>([
-      'host',
-      'timeline',
-      this.#id,
-    ]);
+    const params = { host: this.#id as HostId };
+    const { items } = await this.fleet
+      .api()
+      .call('hostTimeline', { params, query: { limit: '100' } });
     const told = items.find((entry) => entry.code !== null && version.code.test(entry.code));
     if (told === undefined)
       throw new Error(

@@ -3,7 +3,7 @@
  * programs of the operator, and at last what makes it the content of a slot (docs/specs/images.md).
  */
 import { constants } from 'node:fs';
-import { access, cp, mkdir, rm, stat, writeFile } from 'node:fs/promises';
+import { access, cp, mkdir, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { isProblem, Problem } from '#/protocol/errors.ts';
 import type { Loader } from './layout.ts';
@@ -114,6 +114,16 @@ async function debian(directory: string, options: RootOptions): Promise<void> {
     options.suite,
     directory,
   ]);
+  await forgetBuilder(directory);
+}
+
+/** mmdebstrap leaves name and name servers of this machine in the root; hosts would be called so, in every version. */
+export async function forgetBuilder(directory: string): Promise<void> {
+  await writeFile(join(directory, 'etc/hostname'), 'localhost\n');
+  const resolv = join(directory, 'etc/resolv.conf');
+  await rm(resolv, { force: true });
+  const resolved = join(directory, 'lib/systemd/systemd-resolved');
+  if (await exists(resolved)) await symlink('../run/systemd/resolve/stub-resolv.conf', resolv);
 }
 
 async function copyOf(directory: string, from: string, options: RootOptions): Promise<void> {
@@ -175,6 +185,13 @@ export async function inRoot(
       onLine: options.onLine,
       env: { SOURCE_DATE_EPOCH: String(options.sourceDateEpoch), SYSTEMD_OFFLINE: '1' },
     },
+  );
+}
+
+async function exists(path: string): Promise<boolean> {
+  return await access(path).then(
+    () => true,
+    () => false,
   );
 }
 
