@@ -1,10 +1,34 @@
 import { describe, expect, it } from 'vitest';
+import type { Assignment } from '#/protocol/documents.ts';
+import type { ArtifactId } from '#/protocol/ids.ts';
 import { hex, startWorld, TestHost, type World } from '#/test/support/control/world.ts';
 
 async function oneHost(): Promise<{ world: World; host: TestHost }> {
   const world = await startWorld();
   const group = await world.group('web');
   return { world, host: await world.host(group) };
+}
+
+async function pinWeb(world: World, artifactId: ArtifactId): Promise<void> {
+  await world.admin.call('groupPin', {
+    params: { group: 'web' },
+    body: { artifactId, reason: 'wanted' },
+  });
+}
+
+/** One host that was just offered its first version. */
+async function offeredHost(): Promise<{
+  world: World;
+  host: TestHost;
+  v1: ArtifactId;
+  offer: NonNullable<Assignment['offer']>;
+}> {
+  const { world, host } = await oneHost();
+  const v1 = await world.release(1);
+  await pinWeb(world, v1);
+  const { offer } = (await host.poll()).body;
+  if (!offer) throw new Error('nothing offered');
+  return { world, host, v1, offer };
 }
 
 /** A second machine with the same key: its own boot, its own idea of the sequence. */
@@ -17,15 +41,8 @@ function cloneOf(host: TestHost): TestHost {
 
 describe('reports are counted once', () => {
   it('F57 a report whose answer was lost is acknowledged again and counted once', async () => {
-    const { world, host } = await oneHost();
+    const { world, host, v1, offer } = await offeredHost();
     await using _ = world;
-    const v1 = await world.release(1);
-    await world.admin.call('groupPin', {
-      params: { group: 'web' },
-      body: { artifactId: v1, reason: 'v1' },
-    });
-    const { offer } = (await host.poll()).body;
-    if (!offer) throw new Error('nothing offered');
     host.running = v1;
     const envelope = host.sign(host.document([host.event(offer, hex(16), 'confirmed')]));
     const first = await host.send(envelope);
@@ -43,15 +60,8 @@ describe('reports are counted once', () => {
   });
 
   it('F77 reports out of order end the attempt once and never bring an older state back', async () => {
-    const { world, host } = await oneHost();
+    const { world, host, v1, offer } = await offeredHost();
     await using _ = world;
-    const v1 = await world.release(1);
-    await world.admin.call('groupPin', {
-      params: { group: 'web' },
-      body: { artifactId: v1, reason: 'v1' },
-    });
-    const { offer } = (await host.poll()).body;
-    if (!offer) throw new Error('nothing offered');
     const attempt = hex(16);
     const accepted = host.sign(host.document([host.event(offer, attempt, 'accepted')]));
     const staged = host.sign(
@@ -75,15 +85,8 @@ describe('reports are counted once', () => {
   });
 
   it('F77 an end that stands only in a report that comes late is counted', async () => {
-    const { world, host } = await oneHost();
+    const { world, host, v1, offer } = await offeredHost();
     await using _ = world;
-    const v1 = await world.release(1);
-    await world.admin.call('groupPin', {
-      params: { group: 'web' },
-      body: { artifactId: v1, reason: 'v1' },
-    });
-    const { offer } = (await host.poll()).body;
-    if (!offer) throw new Error('nothing offered');
     host.running = v1;
     const ended = host.sign(host.document([host.event(offer, hex(16), 'confirmed')]));
     const plain = host.sign(host.document([]));
@@ -98,15 +101,9 @@ describe('reports are counted once', () => {
     const { world, host } = await oneHost();
     await using _ = world;
     const [v1, v2] = [await world.release(1), await world.release(2)];
-    await world.admin.call('groupPin', {
-      params: { group: 'web' },
-      body: { artifactId: v1, reason: 'v1' },
-    });
+    await pinWeb(world, v1);
     const first = (await host.poll()).body.offer;
-    await world.admin.call('groupPin', {
-      params: { group: 'web' },
-      body: { artifactId: v2, reason: 'v2' },
-    });
+    await pinWeb(world, v2);
     const second = (await host.poll()).body.offer;
     if (!first || !second) throw new Error('nothing offered');
     await host.report([host.event(first, hex(16), 'rolled-back', 'E_UNHEALTHY')]);
@@ -141,10 +138,7 @@ describe('one identity, two machines', () => {
     const forked = await host.report([]);
     expect([forked.status, forked.body['code']]).toEqual([403, 'E_FORKED']);
     const v1 = await world.release(1);
-    await world.admin.call('groupPin', {
-      params: { group: 'web' },
-      body: { artifactId: v1, reason: 'v1' },
-    });
+    await pinWeb(world, v1);
     for (const each of [host, clone]) {
       expect((await each.poll()).status).toBe(403);
       expect((await each.authenticate()).status).toBe(403);
