@@ -1,15 +1,20 @@
 /**
  * `npm run build`: dist/agent.mjs, dist/control.mjs, dist/cli.mjs, and the files that they start beside them. Fails when the
- * agent holds what it must not hold. The same sources give the same bytes.
+ * agent holds what it must not hold. The same sources give the same bytes. `--out DIRECTORY`: there instead of in dist; what stood
+ * in it is gone.
  */
 import { cp, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
+import { parseArgs } from 'node:util';
 import { build, type Metafile, type Plugin } from 'esbuild';
 import { findBreaches } from './build/agent-limits.ts';
 import { leanUndici } from './build/lean-undici.ts';
 import { epochMs, packageVersion, repositoryRoot } from './build/origin.ts';
 
-const dist = join(repositoryRoot, 'dist');
+const { values } = parseArgs({
+  options: { out: { type: 'string', default: join(repositoryRoot, 'dist') } },
+});
+const dist = resolve(values.out);
 
 /** Programs and what each starts as a file of its own; names are those that the sources ask for beside themselves. */
 const programs = [

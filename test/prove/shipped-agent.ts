@@ -1,6 +1,6 @@
-/** The agent as it is shipped: the built files, copied aside, so that a build meanwhile changes nothing under a run. */
+/** The agent as it is shipped, built into a directory of its own: no other build changes anything under a run. */
 import { execFileSync } from 'node:child_process';
-import { cpSync, mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 
@@ -19,14 +19,12 @@ export function agentBuilder(given: string | null): AgentBuilder {
     program() {
       if (given !== null) return Promise.resolve(resolve(given));
       if (directory === null) {
-        execFileSync(process.execPath, [join(repository, 'packaging/build.ts')], {
-          cwd: repository,
-          stdio: ['ignore', 'ignore', 'inherit'],
-        });
         directory = mkdtempSync(join(tmpdir(), 'prove-agent-'));
-        for (const name of ['agent', 'install-child', 'install-worker']) {
-          cpSync(join(repository, `dist/${name}.mjs`), join(directory, `${name}.mjs`));
-        }
+        execFileSync(
+          process.execPath,
+          [join(repository, 'packaging/build.ts'), '--out', directory],
+          { cwd: repository, stdio: ['ignore', 'ignore', 'inherit'] },
+        );
       }
       return Promise.resolve(join(directory, 'agent.mjs'));
     },
