@@ -1,3 +1,4 @@
+import { availableParallelism } from 'node:os';
 import { defineConfig } from 'vitest/config';
 
 /**
@@ -17,6 +18,8 @@ const tier = (name: string, testTimeout: number, include = [`test/${name}/**/*.t
 
 export default defineConfig({
   test: {
+    // Most of the long tests wait for processes that they started: two side by side, also where there are two cores.
+    maxWorkers: Math.max(2, availableParallelism() - 1),
     projects: [
       tier('tidy', 120_000, ['test/tidy.test.ts']),
       tier('unit', 60_000),
