@@ -9,6 +9,7 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import type { HostId } from '#/protocol/ids.ts';
 import { Fleet, type FleetHost } from '#/test/support/fleet/fleet.ts';
+import { buildPrograms } from '#/test/support/fleet/programs.ts';
 import { checkFleet } from './check.ts';
 import { randomFrom } from './random.ts';
 import { playRound, settle } from './round.ts';
@@ -57,6 +58,7 @@ for (const signal of ['SIGINT', 'SIGTERM'] as const) {
 let passed = 0;
 let next = 1;
 process.stdout.write(`chaos: seed ${seed}, ${kills} kills, ${fleetCount} fleets\n`);
+const programs = await buildPrograms(join(directory, 'programs'));
 try {
   await Promise.all(Array.from({ length: fleetCount }, (_, index) => runFleet(index + 1)));
 } finally {
@@ -73,7 +75,7 @@ async function stopAll(): Promise<void> {
 }
 
 async function runFleet(index: number): Promise<void> {
-  const fleet = await Fleet.create(join(directory, String(index)));
+  const fleet = await Fleet.create(join(directory, String(index)), { programs });
   fleets.push(fleet);
   const policy = ['--canary', '1', '--waves', '100', '--soak', '1s', '--poll', '1s'];
   await fleet.cli(['group', 'create', 'web', ...policy, '--poll-active', '1s']);

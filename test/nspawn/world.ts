@@ -91,7 +91,7 @@ export class World {
     // In memory: the disk of this machine has other work, and what is cut here is processes, not disks.
     await run('mount', ['-t', 'tmpfs', '-o', 'size=3g,mode=0755', 'tmpfs', directory]);
     const network = await TestNetwork.create();
-    const fleet = await Fleet.create(join(directory, 'fleet'), network.address);
+    const fleet = await Fleet.create(join(directory, 'fleet'), { address: network.address });
     await fleet.cli(['group', 'create', GROUP, '--poll', '1s', '--poll-active', '1s']);
     const world = new World(fleet, directory, network, root);
     try {

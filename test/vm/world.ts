@@ -55,7 +55,7 @@ export class World {
   /** The first version's disk and a control that knows it; the machine is off. */
   static async create(options: WorldOptions): Promise<World> {
     const directory = await mkdtemp(join(tmpdir(), 'switchback-vm-'));
-    const fleet = await Fleet.create(join(directory, 'fleet'), '127.0.0.1', HOST_ADDRESS);
+    const fleet = await Fleet.create(join(directory, 'fleet'), { publicHost: HOST_ADDRESS });
     try {
       await fleet.cli(['group', 'create', GROUP, '--poll', '2s', '--poll-active', '2s']);
       const images = new Images(fleet, directory, await debianRoot(), options.loader);

@@ -8,11 +8,10 @@ import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join, resolve } from 'node:path';
 import { type Client, createClient, type Send } from '#/protocol/client.ts';
+import { buildPrograms, type Programs } from './programs.ts';
 import { SupervisedProcess } from './supervised-process.ts';
 
 export const REPOSITORY = resolve(import.meta.dirname, '../../..');
-const CLI = join(REPOSITORY, 'control/cli/main.ts');
-const AGENT = join(REPOSITORY, 'agent/main.ts');
 /** Output of one CLI command. */
 const MAX_OUTPUT_BYTES = 16 * 1024 * 1024;
 const COMMAND_TIMEOUT_MS = 120_000;
@@ -75,6 +74,15 @@ export interface FleetHost {
   readonly agent: SupervisedProcess;
 }
 
+export interface FleetOptions {
+  /** Where control listens; 127.0.0.1 unless given. */
+  readonly address?: string;
+  /** Where hosts find this machine; the address unless given. */
+  readonly publicHost?: string;
+  /** Built already, to share them; built into `programs` of the directory unless given. */
+  readonly programs?: Programs;
+}
+
 /** Variables that every program of the fleet gets: none of the user's own, so that nothing of theirs is read. */
 function environment(home: string): Record<string, string> {
   return {
@@ -92,10 +100,12 @@ export class Fleet {
   readonly address: string;
   readonly control: SupervisedProcess;
   readonly hosts: FleetHost[] = [];
+  readonly #programs: Programs;
   readonly #env: Record<string, string>;
 
-  private constructor(directory: string, address: string, port: number) {
+  private constructor(directory: string, programs: Programs, address: string, port: number) {
     this.directory = directory;
+    this.#programs = programs;
     this.address = address;
     this.port = port;
     this.#env = {
@@ -106,7 +116,7 @@ export class Fleet {
     };
     this.control = new SupervisedProcess({
       name: 'control',
-      argv: [process.execPath, CLI, 'serve', '--data', this.dataDirectory],
+      argv: [process.execPath, programs.cli, 'serve', '--data', this.dataDirectory],
       env: this.#env,
       logFile: join(directory, 'control.log'),
       restartDelayMs: RESTART_DELAY_MS,
@@ -126,14 +136,12 @@ export class Fleet {
     return `http://${this.address}:${this.port}`;
   }
 
-  /** `switchback init` and `switchback serve`, waited for until it answers. `publicHost`: where hosts find this machine. */
-  static async create(
-    directory: string,
-    address = '127.0.0.1',
-    publicHost = address,
-  ): Promise<Fleet> {
+  /** `switchback init` and `switchback serve`, waited for until it answers. */
+  static async create(directory: string, options: FleetOptions = {}): Promise<Fleet> {
+    const { address = '127.0.0.1', publicHost = address } = options;
     mkdirSync(join(directory, 'home'), { recursive: true });
-    const fleet = new Fleet(directory, address, await freePort(address));
+    const programs = options.programs ?? (await buildPrograms(join(directory, 'programs')));
+    const fleet = new Fleet(directory, programs, address, await freePort(address));
     await fleet.cli([
       'init',
       '--data',
@@ -182,7 +190,7 @@ export class Fleet {
 
   /** The same, for commands that are expected to be refused. */
   async tryCli(args: readonly string[]): Promise<CommandResult> {
-    return runNode([CLI, ...args], this.#env);
+    return runNode([this.#programs.cli, ...args], this.#env);
   }
 
   /** The parsed `--json` answer of a command. */
@@ -192,7 +200,7 @@ export class Fleet {
 
   /** Runs one `switchback-agent` command on a host. */
   async agentCommand(host: FleetHost, args: readonly string[]): Promise<CommandResult> {
-    return runNode([AGENT, ...args, '--config', host.configFile], this.#env);
+    return runNode([this.#programs.agent, ...args, '--config', host.configFile], this.#env);
   }
 
   /** Enrols a new host into a group with a join token, and starts its agent. */
@@ -209,7 +217,7 @@ export class Fleet {
     writeFileSync(configFile, agentConfig(directory, servicePort));
     const { join: token } = await this.json<{ join: string }>(['host', 'token', '--group', group]);
     const enrolled = await runNode(
-      [AGENT, 'enrol', token, '--config', configFile, '--json'],
+      [this.#programs.agent, 'enrol', token, '--config', configFile, '--json'],
       this.#env,
     );
     if (enrolled.exitCode !== 0)
@@ -217,7 +225,7 @@ export class Fleet {
     const { host: id } = JSON.parse(enrolled.stdout) as { host: string };
     const agent = new SupervisedProcess({
       name,
-      argv: [process.execPath, AGENT, 'run', '--config', configFile],
+      argv: [process.execPath, this.#programs.agent, 'run', '--config', configFile],
       env: this.#env,
       logFile: join(directory, 'agent.log'),
       restartDelayMs: RESTART_DELAY_MS,
