@@ -10,6 +10,7 @@ import {
   routeOf,
 } from './api.ts';
 import { type ErrorCode, errors, Problem } from './errors.ts';
+import { safeParseNewer } from './newer.ts';
 
 export interface WireRequest {
   readonly method: string;
@@ -158,7 +159,7 @@ export function createClient(send: Send, headers: Readonly<Record<string, string
     const bytes = await readAll(answer.body);
     if (route.ok === null) return { ...common, ok: undefined as Ok<N> };
     if (route.ok === 'text') return { ...common, ok: new TextDecoder().decode(bytes) as Ok<N> };
-    const parsed = v.safeParse(route.ok, parseJson(bytes, route.path));
+    const parsed = safeParseNewer(route.ok, parseJson(bytes, route.path));
     if (!parsed.success)
       throw new Problem(
         'E_HTTP',

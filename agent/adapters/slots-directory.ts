@@ -2,6 +2,7 @@
  * Slots of a directory host. Layout: agent/install/layout.ts; order of steps: docs/specs/agent-machine.md, D1-D15.
  * What is on the disk decides; a record adds what the disk cannot say (verified, good, bad and why).
  */
+import { bytesText } from '#/agent/core/words.ts';
 import type { FilePort, Offer, SlotRecord, Slots, SlotStatus } from '#/agent/ports.ts';
 import { classifyEntry, directoryLayout, isDirectorySlot } from '#/agent/install/layout.ts';
 import { readSlotManifest } from '#/agent/install/slot-manifest.ts';
@@ -202,7 +203,7 @@ class DirectorySlots implements Slots {
       const missingBytes = needBytes - freeBytes;
       throw new Problem(
         'E_SPACE',
-        `${missingBytes} bytes are missing on ${root}: ${needBytes} needed, ${freeBytes} free`,
+        `${bytesText(missingBytes)} are missing on ${root}: ${bytesText(needBytes)} needed, ${bytesText(freeBytes)} free`,
         { path: root, missingBytes, needBytes, freeBytes },
       );
     }

@@ -2,6 +2,7 @@
  * Slots of a partition host: two root partitions, of which one runs. Order of steps: P1-P4 of docs/specs/agent-machine.md;
  * files: docs/specs/slot-layout.md, section 7. Which one is live, the mounted root decides; a record adds what is in it.
  */
+import { bytesText } from '#/agent/core/words.ts';
 import type { Ticket } from '#/agent/core/ticket.ts';
 import type { FilePort, Offer, SlotRecord, Slots, SlotStatus } from '#/agent/ports.ts';
 import {
@@ -84,7 +85,7 @@ class PartitionSlots implements Slots {
       const missingBytes = sizeBytes - device.sizeBytes;
       throw new Problem(
         'E_SPACE',
-        `the image of ${sizeBytes} bytes does not fit into slot ${slot}, ${device.path} of ${device.sizeBytes} bytes`,
+        `the image of ${bytesText(sizeBytes)} does not fit into slot ${slot}, ${device.path} of ${bytesText(device.sizeBytes)}`,
         { path: device.path, missingBytes, needBytes: sizeBytes, sizeBytes: device.sizeBytes },
       );
     }
@@ -94,7 +95,7 @@ class PartitionSlots implements Slots {
     const missingBytes = needBytes - freeBytes;
     throw new Problem(
       'E_SPACE',
-      `${missingBytes} bytes are missing on ${stateDirectory}: ${needBytes} needed, ${freeBytes} free`,
+      `${bytesText(missingBytes)} are missing on ${stateDirectory}: ${bytesText(needBytes)} needed, ${bytesText(freeBytes)} free`,
       { path: stateDirectory, missingBytes, needBytes, freeBytes },
     );
   }

@@ -1,5 +1,6 @@
 /** Text for people. */
 import type { JournalEntry } from '#/agent/ports.ts';
+import { bytesText } from '#/agent/core/words.ts';
 import type { StatusView } from '#/agent/local-view.ts';
 
 /** How the live slot differs from its listing. */
@@ -18,14 +19,6 @@ export function fields(rows: readonly (readonly [string, string])[]): string {
 }
 
 export const shortId = (artifactId: string): string => artifactId.slice(0, 12);
-
-/** `1.4 MiB`. */
-export function bytesText(bytes: number): string {
-  const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB'];
-  let [value, unit] = [bytes, 0];
-  while (value >= 1024 && unit < units.length - 1) [value, unit] = [value / 1024, unit + 1];
-  return unit === 0 ? `${value} B` : `${value.toFixed(1)} ${units[unit]}`;
-}
 
 export function statusText(view: StatusView): string {
   const { live, attempt, control, window, lastEnd } = view;

@@ -50,7 +50,9 @@ describe('preflight', () => {
       code: 'E_SPACE',
       details: { path: host.root, freeBytes: 1_000_000 },
     });
-    await expect(preflight).rejects.toThrow(/^\d+ bytes are missing on /);
+    await expect(preflight).rejects.toThrow(
+      /^\d+\.\d [KM]iB are missing on .*: .* needed, 976\.6 KiB free$/,
+    );
   });
 
   it('F20 too few inodes: E_SPACE', async () => {
