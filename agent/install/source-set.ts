@@ -126,7 +126,7 @@ export class SourceSet {
   }
 }
 
-/** Asking the same source again cannot help. */
+/** Asking the same source again cannot help: what it sent is what the signed manifest names, or it never will. */
 const HOPELESS = [
   'E_REDIRECT',
   'E_ENCODING',
@@ -135,6 +135,8 @@ const HOPELESS = [
   'E_SCHEMA',
   'E_HASH',
   'E_SIZE',
+  'E_PATH',
+  'E_MODE',
 ] as const;
 
 function isRefusal(problem: Problem): boolean {

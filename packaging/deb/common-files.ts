@@ -68,7 +68,10 @@ export async function documents(
   ];
 }
 
-/** A program in the path that starts Node with these flags. */
+/**
+ * A program in the path that starts Node with these flags. A crash writes no memory to a disk: keys and opened secrets are in it.
+ * Only the soft limit, so that a service that the agent starts may have its own.
+ */
 export function launcher(
   directory: string,
   flags: readonly string[],
@@ -77,7 +80,7 @@ export function launcher(
 ): string {
   const settings = Object.entries(environment).map(([name, value]) => `export ${name}=${value}\n`);
   const words = [`/usr/lib/${directory}/node`, ...flags, `/usr/lib/${directory}/${bundle}`];
-  return `#!/bin/sh\n${settings.join('')}exec ${words.join(' ')} "$@"\n`;
+  return `#!/bin/sh\nulimit -S -c 0\n${settings.join('')}exec ${words.join(' ')} "$@"\n`;
 }
 
 const copyright = `Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/

@@ -23,6 +23,7 @@ import type { Configs, Offer } from '#/agent/ports.ts';
 import { bytesOfBase64, base64Of } from '#/bundle/base64.ts';
 import { canonicalDocument } from '#/bundle/canonical.ts';
 import type { Sealed } from '#/bundle/config-set.ts';
+import { sealPublicKeyOf } from '#/bundle/seal.ts';
 import { emptyMemory, type TrustMemory } from '#/bundle/trust/resolve.ts';
 import { desiredPath } from '#/bundle/trust/documents.ts';
 import { addScope } from '#/control/trust/delegations.ts';
@@ -143,7 +144,7 @@ describe('a config set as its owners made it', () => {
 
 describe('what is sealed', () => {
   it('G01 sealed for another host: refused', async () => {
-    const other = { host: `h-${'9'.repeat(32)}` as HostId, secret: seedOf(501) };
+    const other = { host: `h-${'9'.repeat(32)}` as HostId, sealKey: sealPublicKeyOf(seedOf(501)) };
     const scene = ready();
     const config = makeConfig([scene.artifact], 1, {}, other);
     listConfig(scene.world, config);

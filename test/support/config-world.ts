@@ -7,6 +7,7 @@ import {
   encryptSecret,
   type KnownConfig,
   makeConfigSet,
+  type Recipient,
   type Sealed,
   sealFor,
 } from '#/bundle/config-set.ts';
@@ -17,7 +18,7 @@ import { configRole, sealedPath } from '#/bundle/trust/documents.ts';
 import { addConfigSet, configRefOf } from '#/control/trust/configs.ts';
 import { publish, putTarget, readRoleDocument } from '#/control/trust/repository.ts';
 import type { ArtifactRef, ConfigRef } from '#/protocol/documents.ts';
-import type { GroupName, HostId } from '#/protocol/ids.ts';
+import type { GroupName } from '#/protocol/ids.ts';
 import { HOST, seedOf, type TrustWorld } from './trust-world.ts';
 
 export const SECRET = 'correct horse battery staple 2718281';
@@ -40,7 +41,7 @@ export function makeConfig(
   artifacts: readonly ArtifactRef[],
   version: number,
   changes: Partial<ConfigSet> = {},
-  to: { readonly host: HostId; readonly secret: Uint8Array } = { host: HOST, secret: HOST_SECRET },
+  to: Recipient = { host: HOST, sealKey: sealPublicKeyOf(HOST_SECRET) },
 ): MadeConfig {
   const dataKey = randomSeed();
   const { box, listed } = encryptSecret('DB_PASSWORD', Buffer.from(SECRET), dataKey);
@@ -61,12 +62,7 @@ export function makeConfig(
     configId: known.configId,
     boxes: { DB_PASSWORD: base64Of(box) },
     hosts: {
-      [to.host]: sealFor(
-        { host: to.host, sealKey: sealPublicKeyOf(to.secret) },
-        known,
-        new Map([['DB_PASSWORD', dataKey]]),
-        randomSeed,
-      ),
+      [to.host]: sealFor(to, known, new Map([['DB_PASSWORD', dataKey]]), randomSeed),
     } as Sealed['hosts'],
   };
   return { known, ref: configRefOf(known), sealed, dataKey };

@@ -28,10 +28,3 @@ export const startedByName: Readonly<Record<string, string>> = {
 
 /** Files that no program reaches yet, each with what will. */
 export const unreached: Readonly<Record<string, string>> = {};
-
-/** Attacks of the list whose tests do not yet run against an agent as it is shipped (test/tidy/cases.ts, unwitnessed). */
-export const unwitnessedCases: readonly string[] = [
-  'B05',
-  'X05',
-  ...['G01', 'G02', 'G03', 'G04', 'G05', 'G06', 'G07', 'G08', 'G09'],
-];

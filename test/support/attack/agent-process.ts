@@ -11,6 +11,8 @@ export interface Start {
   /** Milliseconds by which its clock is off. */
   readonly clockOffMs?: number;
   readonly env?: Readonly<Record<string, string>>;
+  /** A program that starts it, in the place of Node. */
+  readonly launcher?: string;
 }
 
 export class AgentProcess {
@@ -82,13 +84,21 @@ ${more}`;
     });
   }
 
-  start({ clockOffMs = 0, env = {} }: Start = {}): void {
+  get pid(): number {
+    return this.#child?.pid ?? 0;
+  }
+
+  start({ clockOffMs = 0, env = {}, launcher }: Start = {}): void {
     const shift = join(this.directory, 'clock.mjs');
     writeFileSync(shift, `const now = Date.now; Date.now = () => now() + ${clockOffMs};\n`);
     const log = openSync(join(this.directory, 'agent.log'), 'w');
     const wrong = clockOffMs === 0 ? [] : ['--import', shift];
-    const argv = [...wrong, this.program, 'run', '--config', this.#config];
-    const child = spawn(process.execPath, argv, {
+    const argv = ['run', '--config', this.#config];
+    const [command, args] =
+      launcher === undefined
+        ? [process.execPath, [...wrong, this.program, ...argv]]
+        : [launcher, argv];
+    const child = spawn(command, args, {
       env: { PATH: process.env['PATH'] ?? '', HOME: this.directory, ...env },
       stdio: ['ignore', log, log],
       detached: true,

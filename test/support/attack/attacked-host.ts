@@ -8,11 +8,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'vitest';
 import { MANIFEST_PAYLOAD_TYPE, signEnvelope } from '#/bundle/dsse.ts';
+import { bytesOfHex } from '#/bundle/keys.ts';
 import type { Manifest } from '#/bundle/manifest.ts';
 import type { TrustMemory } from '#/bundle/trust/resolve.ts';
 import { addRelease, setFloors } from '#/control/trust/targets.ts';
 import type { ArtifactRef, DesiredDocument, ReportDocument } from '#/protocol/documents.ts';
-import type { HostId } from '#/protocol/ids.ts';
+import { type ConfigId, type HostId, type VersionId, versionIdOf } from '#/protocol/ids.ts';
 import { agentBuilder } from '#/test/prove/shipped-agent.ts';
 import { craftBundle, type Crafted, fileEntry } from '#/test/support/install/crafted-bundle.ts';
 import { treeDigest } from '#/test/support/lone-host/lone-host.ts';
@@ -30,6 +31,8 @@ export type Ending =
   | { readonly told: string }
   /** The host goes on to the version that is rightly pinned; a notice, where there is something to notice. */
   | { readonly taken: true; readonly notice?: string; readonly line?: string }
+  /** It is tried, fails with this code, and the host goes back. */
+  | { readonly rolledBack: string }
   /** There is nothing that the host may do, and it says what it noticed. */
   | { readonly stays: true; readonly notice: string };
 
@@ -41,8 +44,12 @@ export interface Attack {
   readonly keysReplaced?: boolean;
   /** What surrounds the agent when it starts. */
   readonly env?: (host: AttackedHost) => Readonly<Record<string, string>>;
+  /** What starts the agent, in the place of Node. */
+  readonly launcher?: (host: AttackedHost) => string;
   /** Milliseconds by which the clock of the agent is off. */
   readonly clockOffMs?: number;
+  /** Beside the end of the attempt: what there must be before the agent is stopped. */
+  readonly until?: (host: AttackedHost) => boolean | Promise<boolean>;
   /** Beside the four. */
   readonly also?: (host: AttackedHost) => void | Promise<void>;
 }
@@ -51,7 +58,11 @@ export interface Beginning {
   /** What the policy says before the host sees anything. */
   readonly prepare?: (world: TrustWorld) => void;
   /** What every pin has that is rightly made. */
-  readonly pinned?: (artifact: ArtifactRef) => Partial<DesiredDocument>;
+  readonly pinned?: (artifact: ArtifactRef, host: AttackedHost) => Partial<DesiredDocument>;
+  /** Settings of the agent, lines of TOML. */
+  readonly settings?: (host: AttackedHost) => string;
+  /** What every manifest says. */
+  readonly manifest?: (host: AttackedHost) => Partial<Manifest>;
   readonly tls?: { readonly server: { cert: string; key: string }; readonly caPem: string };
 }
 
@@ -70,12 +81,16 @@ export class AttackedHost {
   meddle: (() => void) | null = null;
   /** What was published at each step that the host has seen: what can be played back. */
   readonly seen: Map<string, Uint8Array>[] = [];
+  /** By artifact, the config set that it is offered with. */
+  readonly configs = new Map<string, ConfigId>();
   #files = new Map<string, Uint8Array>();
   #bundles = new Map<string, Uint8Array>();
+  #configs = new Map<string, ConfigId>();
   #nowMs = 0;
   /** What the attempt is about where nothing is offered. */
   #about: string | null = null;
   #env: Readonly<Record<string, string>> = {};
+  #launcher: string | undefined;
   #log: TrustWorld['log'] = null;
 
   private constructor(program: string, removeProgram: () => void, options: Beginning) {
@@ -108,9 +123,9 @@ export class AttackedHost {
     return this.agent.slots;
   }
   async #begin(): Promise<void> {
-    const { prepare, tls } = this.#options;
+    const { prepare, tls, settings } = this.#options;
     this.control = await HostileControl.start(() => this.world, tls?.server);
-    this.agent.configure();
+    this.agent.configure(settings?.(this));
     await this.agent.command('enrol', this.control.invitation(tls?.caPem));
     this.id = this.#identity();
     // Every role has a version behind it that the host has seen, so that each can be played back.
@@ -120,7 +135,7 @@ export class AttackedHost {
     this.world.publish(setFloors(this.world.repository(), { web: 1 }));
     this.seen.push(new Map(this.world.files));
     this.offer(this.v1);
-    await this.run(undefined, () => this.#eventOf(this.v1, ['confirmed']));
+    await this.run(undefined, () => this.#eventOf(this.versionOf(this.v1), ['confirmed']));
     // The same once more: a newer pin of what runs, and a floor.
     this.world.publish(setFloors(this.world.repository(), { web: 1, db: 1 }));
     this.pin(this.v1, 2);
@@ -135,6 +150,7 @@ export class AttackedHost {
     this.pin(this.v2, 4);
     this.#files = new Map(this.world.files);
     this.#bundles = new Map(this.control.bundles);
+    this.#configs = new Map(this.configs);
     this.#nowMs = this.world.nowMs;
     this.#log = this.world.log;
     cpSync(this.disk, `${this.disk}.begin`, { recursive: true, verbatimSymlinks: true });
@@ -144,6 +160,13 @@ export class AttackedHost {
     const enrolled = this.control.stub.seen.find(({ path }) => path === '/agent/v1/enroll');
     if (enrolled?.signedBy === null || enrolled === undefined) throw new Error('did not enrol');
     return `h-${enrolled.signedBy.slice(0, 32)}` as HostId;
+  }
+
+  /** The public key that secrets of this host are sealed to, as it was enrolled. */
+  get sealKey(): Uint8Array {
+    const enrolled = this.control.stub.seen.find(({ path }) => path === '/agent/v1/enroll');
+    const { sealKey } = JSON.parse(enrolled?.body ?? '{}') as { sealKey?: string };
+    return bytesOfHex(sealKey ?? '', 32) ?? new Uint8Array();
   }
 
   /** Makes a bundle, also one that no builder would make, has it signed and listed, and serves it. */
@@ -162,7 +185,8 @@ export class AttackedHost {
       manifest: (manifest) => {
         const trial = { ...manifest.trial, deadlineMs: 600_000, maxBoots: 3 };
         const own = { ...manifest, version: `1.${number}.0`, release: number, trial };
-        return { ...(crafted.manifest?.(own) ?? own), ...changes };
+        const all = { ...(crafted.manifest?.(own) ?? own), ...this.#options.manifest?.(this) };
+        return { ...all, ...changes };
       },
     });
     this.control.bundles.set(artifactId, readFileSync(path));
@@ -180,7 +204,7 @@ export class AttackedHost {
     const { assignment } = this.control;
     if (assignment !== null)
       this.control.assignment = { ...assignment, offer: null, rollbackGeneration: 1 };
-    this.#about = previous.artifactId;
+    this.#about = this.versionOf(previous);
   }
 
   /** Releases what no builder would make, has it pinned rightly, and offers it. */
@@ -193,7 +217,7 @@ export class AttackedHost {
 
   /** Pins rightly. */
   pin(artifact: ArtifactRef, seq: number, changes: Partial<DesiredDocument> = {}): void {
-    this.world.pin(artifact, seq, { ...this.#options.pinned?.(artifact), ...changes });
+    this.world.pin(artifact, seq, { ...this.#options.pinned?.(artifact, this), ...changes });
   }
 
   get forge(): Forge {
@@ -206,8 +230,21 @@ export class AttackedHost {
     sources: readonly string[] = [this.control.bundleUrl(artifact.artifactId)],
   ): void {
     const assignment = assignmentOf(artifact);
-    const offer = assignment.offer === null ? null : { ...assignment.offer, sources: [...sources] };
+    const configId = this.configs.get(artifact.artifactId);
+    const named = { sources: [...sources], ...(configId === undefined ? {} : { configId }) };
+    const offer = assignment.offer === null ? null : { ...assignment.offer, ...named };
     this.control.assignment = { ...assignment, offer };
+  }
+
+  /** What a host reports that runs this artifact, with the config set that it is offered with. */
+  versionOf({ artifactId }: Pick<ArtifactRef, 'artifactId'>): VersionId {
+    return versionIdOf(artifactId, this.configs.get(artifactId));
+  }
+
+  /** The version that is offered; empty where none is. */
+  get #offered(): string {
+    const offer = this.control.assignment?.offer ?? null;
+    return offer === null ? '' : versionIdOf(offer.artifactId, offer.configId);
   }
 
   /** Runs the agent until `isDone` answers; then ends it as a service manager would. */
@@ -215,7 +252,8 @@ export class AttackedHost {
     clockOffMs: number | undefined,
     isDone: () => Promise<T | null> | T | null,
   ): Promise<T> {
-    this.agent.start({ clockOffMs: clockOffMs ?? 0, env: this.#env });
+    const launcher = this.#launcher === undefined ? {} : { launcher: this.#launcher };
+    this.agent.start({ clockOffMs: clockOffMs ?? 0, env: this.#env, ...launcher });
     try {
       return await this.agent.until(isDone, {
         meanwhile: this.meddle,
@@ -226,23 +264,18 @@ export class AttackedHost {
     }
   }
 
-  /** The event of an attempt at this artifact that ended in one of these phases. */
-  #eventOf(
-    artifact: Pick<ArtifactRef, 'artifactId'>,
-    phases: readonly string[],
-  ): ReportDocument['events'][number] | null {
+  /** The event of an attempt at this version that ended in one of these phases. */
+  #eventOf(version: string, phases: readonly string[]): ReportDocument['events'][number] | null {
     const events = this.control.reports.flatMap((report) => report.events);
     return (
-      events.find(
-        ({ artifactId, phase }) => artifactId === artifact.artifactId && phases.includes(phase),
-      ) ?? null
+      events.find(({ artifactId, phase }) => artifactId === version && phases.includes(phase)) ??
+      null
     );
   }
 
   /** The event with which the attempt at what is offered ended, as control was told it. */
   get ended(): ReportDocument['events'][number] | null {
-    const artifactId = this.control.assignment?.offer?.artifactId;
-    return artifactId === undefined ? null : this.#eventOf({ artifactId }, TERMINAL);
+    return this.#eventOf(this.#offered, TERMINAL);
   }
 
   #fact(name: string): unknown {
@@ -261,17 +294,23 @@ export class AttackedHost {
   }
 
   /** One attack from the common beginning. */
-  async suffers({ attack, ends, keysReplaced, clockOffMs, env, also }: Attack): Promise<void> {
+  async suffers(attempted: Attack): Promise<void> {
+    const { attack, ends, keysReplaced, clockOffMs, env, launcher, until, also } = attempted;
     await this.#restore();
     await attack(this);
     this.#env = env?.(this) ?? {};
+    this.#launcher = launcher?.(this);
     const before = await stateOf(this.agent, this.id);
-    const offered = this.#about ?? this.control.assignment?.offer?.artifactId ?? '';
-    await this.run(clockOffMs, () => this.#end(ends, offered));
+    const offered = this.#about ?? this.#offered;
+    await this.run(clockOffMs, async () =>
+      this.#hasEnded(ends, offered) && (await until?.(this)) !== false ? true : null,
+    );
     const after = await stateOf(this.agent, this.id);
     // 1 and 4: the code, as control was told it, in a report that the key of the host signed.
-    const event = this.#eventOf({ artifactId: offered as never }, TERMINAL);
+    const event = this.#eventOf(offered, TERMINAL);
     if ('refused' in ends) expect(event?.code, event?.message).toBe(ends.refused);
+    if ('rolledBack' in ends)
+      expect([event?.phase, event?.code]).toEqual(['rolled-back', ends.rolledBack]);
     if ('told' in ends) {
       expect(this.#fact('trustCode')).toBe(ends.told);
       expect(event).toBeNull();
@@ -306,11 +345,14 @@ export class AttackedHost {
     for (const [name, bytes] of this.#files) this.world.files.set(name, bytes);
     this.control.bundles.clear();
     for (const [id, bytes] of this.#bundles) this.control.bundles.set(id, bytes);
+    this.configs.clear();
+    for (const [id, config] of this.#configs) this.configs.set(id, config);
     this.control.reports.length = 0;
     this.control.interfere = () => false;
     this.control.changeToken = (body) => body;
     this.meddle = null;
     this.#env = {};
+    this.#launcher = undefined;
     this.#about = null;
     this.world.moreKeys.length = 0;
     this.world.nowMs = this.#nowMs;
@@ -318,14 +360,13 @@ export class AttackedHost {
     this.offer(this.v2);
   }
 
-  async #end(ends: Ending, offered: string): Promise<true | null> {
-    const event = this.#eventOf({ artifactId: offered as never }, TERMINAL);
-    if ('told' in ends)
-      return event !== null || this.#fact('trustCode') !== undefined ? true : null;
+  #hasEnded(ends: Ending, offered: string): boolean {
+    const event = this.#eventOf(offered, TERMINAL);
+    if ('told' in ends) return event !== null || this.#fact('trustCode') !== undefined;
     const noticed =
       (!('notice' in ends) || this.#fact('trustNotice') !== undefined) &&
       (!('line' in ends) || this.#fact('controlCode') !== undefined);
-    return noticed && (event !== null || 'stays' in ends) ? true : null;
+    return noticed && (event !== null || 'stays' in ends);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

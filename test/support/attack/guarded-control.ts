@@ -6,8 +6,9 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'vitest';
+import type { Manifest } from '#/bundle/manifest.ts';
 import { readCurrent } from '#/control/trust/repository.ts';
-import type { ArtifactId } from '#/protocol/ids.ts';
+import type { ArtifactId, VersionId } from '#/protocol/ids.ts';
 import { agentBuilder } from '#/test/prove/shipped-agent.ts';
 import { startWorld, type World } from '#/test/support/control/world.ts';
 import { Operator } from '#/test/support/trust/operator.ts';
@@ -51,8 +52,8 @@ export class GuardedControl {
     this.op = new Operator(this.directory, () => world.control.url, world.adminToken);
   }
 
-  /** Group `web` is pinned to version 1, and an agent of it runs that. */
-  static async start(): Promise<GuardedControl> {
+  /** Group `web` is pinned to version 1, and an agent of it runs that. `settings`: of the agent, lines of TOML. */
+  static async start(settings = ''): Promise<GuardedControl> {
     const server = await Intruder.start(() => world.control.url);
     const world: World = await startWorld({ publicUrl: server.url });
     const builder = agentBuilder(process.env['SWITCHBACK_AGENT'] ?? null);
@@ -64,11 +65,26 @@ export class GuardedControl {
       params: { group: 'web' },
       body: { artifactId: guarded.v1, reason: 'first' },
     });
-    guarded.witness = await enrolAgent(world, server, await builder.program(), 'web');
-    await guarded.witness.agent.until(() =>
-      server.reports.some(({ running }) => running === guarded.v1) ? true : null,
-    );
+    guarded.witness = await enrolAgent(world, server, await builder.program(), 'web', settings);
+    await guarded.runs(guarded.v1);
     return guarded;
+  }
+
+  /** Waits until the witness reports that it runs this. */
+  async runs(version: VersionId): Promise<void> {
+    await this.witness.agent.until(() =>
+      this.reports.some(({ running }) => running === version) ? true : null,
+    );
+  }
+
+  /** What the witness reported, in order. */
+  get reports(): Intruder['reports'] {
+    return this.#server.reports;
+  }
+
+  /** Releases version `1.<number>.0` of class web. */
+  release(number: number, changes: Partial<Manifest> = {}): Promise<ArtifactId> {
+    return releaseBundle(this.world, this.#server, this.directory, number, changes);
   }
 
   /** The address that hosts know and sign for. */

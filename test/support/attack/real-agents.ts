@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { MANIFEST_PAYLOAD_TYPE, signEnvelope } from '#/bundle/dsse.ts';
 import { sha256 } from '#/bundle/keys.ts';
+import type { Manifest } from '#/bundle/manifest.ts';
 import { openDataDir } from '#/control/data-dir.ts';
 import type { ArtifactId, GroupName } from '#/protocol/ids.ts';
 import { formatInvitation } from '#/protocol/join-token.ts';
@@ -23,6 +24,7 @@ export async function releaseBundle(
   server: Intruder,
   directory: string,
   number: number,
+  changes: Partial<Manifest> = {},
 ): Promise<ArtifactId> {
   const path = join(directory, 'a.bundle');
   const [entry, content] = fileEntry('app', `version ${number}\n`.repeat(3000));
@@ -34,6 +36,7 @@ export async function releaseBundle(
       version: `1.${number}.0`,
       release: number,
       trial: { ...manifest.trial, deadlineMs: 600_000, maxBoots: 3 },
+      ...changes,
     }),
   });
   server.bundles.set(artifactId, readFileSync(path));

@@ -112,6 +112,17 @@ describe('several sources', () => {
     expect(set.pick(0)).toEqual({ source: sources[0], waitMs: 0 });
   });
 
+  it.each(['E_PATH', 'E_MODE', 'E_SCHEMA', 'E_SIZE', 'E_HASH'] as const)(
+    'a bundle whose signed listing is refused with %s is fetched again and again',
+    (code) => {
+      const { set, sources } = setOf('a', 'b');
+      set.failed(first(sources), new Problem(code, 'what the listing says'), 0);
+      expect(set.pick(0).source).toBe(sources[1]);
+      set.failed(first(sources.slice(1)), new Problem(code, 'what the listing says'), 0);
+      expect(() => set.pick(100_000)).toThrow(expect.objectContaining({ code }));
+    },
+  );
+
   it('F82 all given up: the problem of the best one, with what each of them failed with', () => {
     const { set, sources } = setOf('a', 'b');
     set.failed(first(sources), new Problem('E_TLS', 'bad certificate'), 0);
