@@ -42,6 +42,7 @@ export async function cutAgain(
   onCut: (outcome: CutOutcome) => void,
 ): Promise<void> {
   const random = randomFrom(seed);
+  world.images.prepare([secondVersion]);
   await world.firstBoot();
   await world.images.release(secondVersion);
   let wanted = secondVersion;

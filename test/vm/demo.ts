@@ -43,6 +43,10 @@ const world = await World.create({
 const stop = (): void => void world.close().finally(() => process.exit(1));
 process.once('SIGINT', stop);
 process.once('SIGTERM', stop);
+const bad = badVersions.find(({ name }) => name === 'panic');
+if (bad === undefined) throw new Error('there is no version whose kernel panics');
+// Made while the machine does other things.
+world.images.prepare([secondVersion, bad]);
 try {
   act('2. It boots, joins the fleet with the word that the hypervisor hands over, and runs 1.0.0');
   await world.firstBoot();
@@ -55,8 +59,6 @@ try {
   say(`the host runs ${secondVersion.version} for good; ${firstVersion.version} stays in its slot`);
 
   act('4. A bad update: its kernel panics');
-  const bad = badVersions.find(({ name }) => name === 'panic');
-  if (bad === undefined) throw new Error('there is no version whose kernel panics');
   await world.images.release(bad);
   await world.pin(bad);
   const told = await world.untilTakenBack(bad, secondVersion, UPDATE_SECONDS);

@@ -41,6 +41,8 @@ export class Images {
   readonly #loader: Loader;
   /** Quick timings of the host, for all versions. */
   readonly #overlay: string;
+  readonly #releases = new Map<string, Promise<void>>();
+  #last: Promise<void> = Promise.resolve();
 
   constructor(fleet: Fleet, directory: string, root: string, loader: Loader) {
     this.#fleet = fleet;
@@ -64,9 +66,25 @@ export class Images {
     return out;
   }
 
-  /** A later version: built and imported. */
+  /** Later versions, built and imported one after the other while a machine is busy with others; `release` waits for its own. */
+  prepare(versions: readonly VmVersion[]): void {
+    // A failure is told by `release`.
+    for (const version of versions) this.#released(version).catch(() => undefined);
+  }
+
+  /** A later version: built and imported, once. */
   async release(version: VmVersion): Promise<void> {
-    await this.#make('bundle', version, ['--out', this.#bundle(version), ...SIZES.slice(-2)]);
+    await this.#released(version);
+  }
+
+  #released(version: VmVersion): Promise<void> {
+    const begun = this.#releases.get(version.name);
+    if (begun !== undefined) return begun;
+    const args = ['--out', this.#bundle(version), ...SIZES.slice(-2)];
+    const release = this.#last.then(() => this.#make('bundle', version, args));
+    this.#releases.set(version.name, release);
+    this.#last = release.catch(() => undefined);
+    return release;
   }
 
   #bundle(version: VmVersion): string {

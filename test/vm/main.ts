@@ -28,17 +28,17 @@ const { values: flags } = parseArgs({
 const CI_SHARE = /boots v1|v1 to v2|kernel panics/;
 
 const only = new RegExp(flags.share === 'ci' ? CI_SHARE : flags.only);
-const chosen: readonly Loader[] = loaders.filter(
+const turns: readonly Loader[] = loaders.filter(
   (loader) => (flags.loader ?? (flags.share === 'ci' ? 'grub' : loader)) === loader,
 );
-if (chosen.length === 0) throw new Error(`--loader is one of ${loaders.join(', ')}`);
+if (turns.length === 0) throw new Error(`--loader is one of ${loaders.join(', ')}`);
 let [passed, failed] = [0, 0];
 let current: World | null = null;
 const stop = (): void =>
   void (current?.close() ?? Promise.resolve()).finally(() => process.exit(1));
 process.once('SIGINT', stop);
 process.once('SIGTERM', stop);
-for (const loader of chosen) {
+for (const loader of turns) {
   const world = await World.create({
     loader,
     firmware: firmwareFor(loader),
@@ -60,8 +60,9 @@ process.exitCode = failed === 0 ? 0 : 1;
 
 /** Later steps need the first ones: those are run whatever is chosen. The first failure ends a loader's turn. */
 async function runScenarios(world: World, loader: Loader): Promise<void> {
-  for (const [index, { title, run }] of scenarios.entries()) {
-    if (index > 1 && !only.test(title)) continue;
+  const chosen = scenarios.filter(({ title }, index) => index <= 1 || only.test(title));
+  world.images.prepare(chosen.flatMap(({ version }) => version ?? []));
+  for (const { title, run } of chosen) {
     if (!(await line(`${loader}: ${title}`, () => run(world)))) return;
   }
 }

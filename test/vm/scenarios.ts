@@ -10,6 +10,8 @@ import type { World } from './world.ts';
 
 export interface Scenario {
   readonly title: string;
+  /** What it updates to; null: nothing. */
+  readonly version: VmVersion | null;
   /** Resolves with what was seen, for the line that is printed. */
   readonly run: (world: World) => Promise<string>;
 }
@@ -21,6 +23,7 @@ const NOT_AGAIN_SECONDS = 20;
 
 const commit = (from: VmVersion, to: VmVersion): Scenario => ({
   title: `${from.name} to ${to.name} commits`,
+  version: to,
   async run(world) {
     await world.images.release(to);
     await world.pin(to);
@@ -32,6 +35,7 @@ const commit = (from: VmVersion, to: VmVersion): Scenario => ({
 
 const takenBack = (bad: VmVersion): Scenario => ({
   title: `F36 ${secondVersion.name} to a version of which ${bad.wrong}`,
+  version: bad,
   async run(world) {
     await world.images.release(bad);
     const said = world.machine.console.length;
@@ -52,6 +56,7 @@ const takenBack = (bad: VmVersion): Scenario => ({
 export const scenarios: readonly Scenario[] = [
   {
     title: `a new disk boots ${firstVersion.name}, enrols and rests`,
+    version: null,
     async run(world) {
       await world.firstBoot();
       return `host ${world.id.slice(0, 12)}`;
