@@ -3,7 +3,7 @@ import { Problem } from '#/protocol/errors.ts';
 import type { Clock, Progress, SlotRecord, StateStore, Windows } from '#/agent/ports.ts';
 import type { State } from '#/agent/core/state.ts';
 import type { Metrics } from './adapters/metrics.ts';
-import { logState, type Logger } from './adapters/logging.ts';
+import { logSetback, logState, type Logger } from './adapters/logging.ts';
 import type { AttemptEnd, LocalAgent } from './local.ts';
 import {
   explainState,
@@ -149,6 +149,13 @@ class Local implements WiredLocalAgent {
 
   onTransition({ from, to, event }: Transition): void {
     const { metrics, log, clock } = this.#options;
+    logSetback(log, {
+      state: to.at,
+      operation: event.type === 'failed' ? event.do : null,
+      tries: to.op?.tries ?? 0,
+      failure: 'failure' in event ? event.failure : null,
+      observed: [from.modes.observeOnly, to.modes.observeOnly],
+    });
     if (from.at !== to.at) {
       this.#sinceMs = clock.wallMs();
       if (from.at === 'downloading') this.#countBytes();

@@ -37,10 +37,13 @@ export interface Lock {
   release(): void;
 }
 
-/** Takes the lock at `path` or throws E_BUSY with its owner. The owner's fields come from /proc. */
+/**
+ * Takes the lock at `path` or throws E_BUSY with its owner. The owner's fields come from /proc. On a file system that became
+ * read-only the lock is the same, only its content stays (F30): the host is then observed, not left alone.
+ * @throws E_BUSY; E_READ_ONLY: it cannot be opened; E_CONFIG: there is no flock(1)
+ */
 export function acquireLock(path: string, purpose: string): Lock {
-  const flags = constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW;
-  const fd = openSync(path, flags, 0o600);
+  const { fd, isWritable } = openLock(path);
   try {
     if (!tryFlock(fd)) {
       const owner = readOwner(path);
@@ -48,17 +51,44 @@ export function acquireLock(path: string, purpose: string): Lock {
       throw new Problem('E_BUSY', `${path} is held by ${who}`, owner === null ? {} : { ...owner });
     }
     const takenOverFrom = readOwner(path);
-    writeOwner(fd, thisProcess(purpose));
+    if (isWritable) writeOwner(fd, thisProcess(purpose));
     return {
       takenOverFrom,
       release() {
-        ftruncateSync(fd, 0);
+        if (isWritable) forgetOwner(fd);
         closeSync(fd);
       },
     };
   } catch (error) {
     closeSync(fd);
     throw error;
+  }
+}
+
+function openLock(path: string): { readonly fd: number; readonly isWritable: boolean } {
+  try {
+    const flags = constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW;
+    return { fd: openSync(path, flags, 0o600), isWritable: true };
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EROFS') throw notOpened(path, error);
+  }
+  try {
+    return { fd: openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW), isWritable: false };
+  } catch (error) {
+    throw notOpened(path, error);
+  }
+}
+
+function notOpened(path: string, cause: unknown): Problem {
+  return new Problem('E_READ_ONLY', `the lock ${path} cannot be opened`, { path }, { cause });
+}
+
+/** Empties the file. The file system may have become read-only meanwhile; then the next holder reads of one that is gone. */
+function forgetOwner(fd: number): void {
+  try {
+    ftruncateSync(fd, 0);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EROFS') throw error;
   }
 }
 

@@ -47,3 +47,27 @@ export function logState(
   );
   log[isPoll ? 'debug' : 'info']({ event: 'state', ...change }, `${change.from} -> ${change.to}`);
 }
+
+/** What went wrong and is tried again, or keeps the host from acting: neither is a change of state, and both are asked for at night. */
+export function logSetback(
+  log: Logger,
+  change: {
+    readonly state: string;
+    readonly operation: string | null;
+    readonly tries: number;
+    readonly failure: { readonly code: string; readonly message: string } | null;
+    /** Before and after: the state directory cannot be written. */
+    readonly observed: readonly [boolean, boolean];
+  },
+): void {
+  const { failure, state, operation, tries } = change;
+  const [was, is] = change.observed;
+  const code = failure?.code ?? null;
+  if (is && !was) {
+    const why = failure?.message ?? 'the state directory cannot be written';
+    log.error({ event: 'only-observed', state, code }, why);
+  }
+  if (was && !is) log.info({ event: 'acts-again', state }, 'the state directory can be written');
+  if (!is && operation !== null && failure !== null && tries > 0)
+    log.warn({ event: 'try-failed', state, operation, tries, code }, failure.message);
+}

@@ -51,7 +51,7 @@ function ofState(state: State, runMs: number): Explanation {
         next: 'the window is looked up',
       });
     case 'waiting':
-      return ofWaiting(state);
+      return ofWaiting(state, runMs);
     case 'arming':
       return state.unwind === null
         ? { why: `${nameOf(state)} is armed`, next: 'the switch' }
@@ -118,8 +118,11 @@ function ofRest(state: At<'idle'> | At<'checking'>, runMs: number): Explanation 
   return { why, next };
 }
 
-function ofWaiting(state: At<'waiting'>): Explanation {
-  if (state.step === 'drain') return { why: 'the host is drained', next: 'it is armed' };
+function ofWaiting(state: At<'waiting'>, runMs: number): Explanation {
+  if (state.step === 'drain') {
+    const why = `the drain hook runs before ${nameOf(state)}${retries(state, runMs)}`;
+    return { why, next: 'the switch' };
+  }
   if (state.opensAt === null) {
     return { why: 'no maintenance window is known to open', next: 'looked up again' };
   }

@@ -43,6 +43,8 @@ export function step(state: State, event: Event): readonly [State, readonly Effe
       return withdraw(state, { code: 'E_REWOUND', message }, now) ?? stay(state);
     }
     case 'store-failed': {
+      // The look at the store that is due stays due: polls bring failed reports more often than it comes round.
+      if (state.modes.observeOnly && state.op?.dueRunMs != null) return stay(state);
       const later = at({ ...state, modes: { ...state.modes, observeOnly: true } }, now);
       const [next] = sleepUntil(later, later.run.runMs + limits.storeRecheckMs, 0);
       const { op } = state;

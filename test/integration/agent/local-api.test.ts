@@ -9,7 +9,7 @@ import { promisify } from 'node:util';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { agentCommands, helpText, runCli } from '#/agent/cli/main.ts';
 import { askAgent } from '#/agent/cli/socket-client.ts';
-import { createLogger, logState } from '#/agent/adapters/logging.ts';
+import { createLogger, logSetback, logState } from '#/agent/adapters/logging.ts';
 import { createMetrics } from '#/agent/adapters/metrics.ts';
 import { initialState, type State } from '#/agent/core/state.ts';
 import { createLocalAgent, type WiredLocalAgent } from '#/agent/local-agent.ts';
@@ -441,6 +441,26 @@ describe('log and environment of a process', () => {
       version: '2.0',
     });
     expect(JSON.stringify(lines)).not.toContain('secret"');
+  });
+
+  it('F30 F60 a hook that failed and is tried again, or a state that cannot be written, leaves no trace in the log', async () => {
+    const file = join(base, 'log');
+    const { openSync } = await import('node:fs');
+    const log = createLogger('info', openSync(file, 'a'));
+    const hung = { code: 'E_HOOK', message: 'killed after 5 s' };
+    const about = { state: 'waiting', operation: 'drain', tries: 1, failure: hung } as const;
+    logSetback(log, { ...about, observed: [false, false] });
+    const failure = { code: 'E_READ_ONLY', message: 'not open' };
+    const blind = { ...about, operation: null, failure };
+    logSetback(log, { ...blind, observed: [false, true] });
+    logSetback(log, { ...blind, observed: [true, true] });
+    logSetback(log, { ...blind, failure: null, observed: [true, false] });
+    const lines = (await readFile(file, 'utf8')).trim().split('\n');
+    expect(lines.map((line) => JSON.parse(line) as object)).toMatchObject([
+      { level: 'warn', event: 'try-failed', operation: 'drain', tries: 1, code: 'E_HOOK' },
+      { level: 'error', event: 'only-observed', code: 'E_READ_ONLY' },
+      { level: 'info', event: 'acts-again' },
+    ]);
   });
 
   it('F69 a full device behind stdout costs lines, not the agent', async () => {

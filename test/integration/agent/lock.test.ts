@@ -1,5 +1,5 @@
 /** The single-writer lock between real processes. */
-import { spawn, type ChildProcess } from 'node:child_process';
+import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
@@ -87,4 +87,21 @@ it('H09 of many that start at once exactly one gets it', async () => {
     ),
   );
   expect(said.toSorted()).toEqual(['E_BUSY', 'E_BUSY', 'E_BUSY', 'held']);
+});
+
+it('F30 on a read-only file system the lock holds as before: the host is observed, never by two', () => {
+  const mounted = spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=1m', 'none', directory]);
+  expect(mounted.status).toBe(0);
+  try {
+    writeFileSync(path, '');
+    expect(spawnSync('mount', ['-o', 'remount,ro', directory]).status).toBe(0);
+    const lock = acquireLock(path, 'agent');
+    expect(() => acquireLock(path, 'second')).toThrow('is held by another process');
+    lock.release();
+    acquireLock(path, 'third').release();
+    const missing = join(directory, 'missing');
+    expect(() => acquireLock(missing, 'agent')).toThrow(`the lock ${missing} cannot be opened`);
+  } finally {
+    spawnSync('umount', [directory]);
+  }
 });

@@ -8,6 +8,7 @@ import {
   hear,
   hostWith,
   kill,
+  machine,
   memOf,
   order,
   pass,
@@ -114,6 +115,24 @@ describe('before the switch', () => {
     expect(after.agent?.running).toBeNull();
     const over = goToEnd({ ...after, control: 'offering' });
     expect(endOf(over)).toEqual(['confirmed', null]);
+  });
+
+  it('F30 reports that fail with each poll put off for ever the look whether the store can be written', () => {
+    const armed = goTo(hostWith('directory', 'good'), 'arming.arm');
+    const blind = { ...armed, disk: { ...armed.disk, broken: true } };
+    const observed = memOf(pass(hear({ ...blind, control: 'halted' }), 1000));
+    const due = observed.op?.dueRunMs;
+    expect(due).toBeGreaterThan(observed.run.runMs);
+    const now = {
+      wallMs: 0,
+      monotonicMs: observed.run.monotonicMs + 29_000,
+      bootId: observed.run.bootId,
+      random: 0.5,
+      freshId: 'f'.repeat(16),
+    };
+    const failure = { code: 'E_READ_ONLY', kind: 'damaged', message: 'not open' } as const;
+    const [after, effects] = machine.step(observed, { type: 'store-failed', failure, now });
+    expect([after.op?.dueRunMs, effects]).toEqual([due, []]);
   });
 
   it('F56 a version below the floor is taken up, or one that is not denied is held back with another', () => {

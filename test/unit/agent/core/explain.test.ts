@@ -32,6 +32,17 @@ describe('every state says why, and what happens next', () => {
     expect(explain(blind, 0).why).toMatch(/cannot be written/);
   });
 
+  it('F60 a drain hook that runs, or failed, looks like one that is done', () => {
+    const draining = goTo(hostWith('directory', 'good'), 'waiting.drain');
+    const { why, next } = explain(memOf(draining), 0);
+    expect([why, next]).toEqual([
+      'the drain hook runs before version 2 (111111111111)',
+      'the switch',
+    ]);
+    const hung = memOf(fail(draining, 'E_HOOK', 'unavailable'));
+    expect(explain(hung, hung.run.runMs).why).toMatch(/, 1 tries failed, the next in \d+ s$/);
+  });
+
   it('an aborted download does not say when it is tried again', () => {
     const full = fail(
       goTo(hostWith('directory', 'good'), 'downloading.fetch'),
