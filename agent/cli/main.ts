@@ -30,8 +30,9 @@ export async function runCli(
 ): Promise<number> {
   const isJson = argv.includes('--json');
   try {
-    const found = findCommand(argv);
-    if (found === null) return printOverview(argv, terminal, parts);
+    const ordered = commandFirst(argv);
+    const found = findCommand(ordered);
+    if (found === null) return printOverview(ordered, terminal, parts);
     return await runCommand(found.command, found.rest, parts, terminal);
   } catch (error) {
     if (!isProblem(error)) throw error;
@@ -46,6 +47,17 @@ export function standardTerminal(): Terminal {
     error: (text) => process.stderr.write(text),
     isTty: process.stderr.isTTY === true,
   };
+}
+
+/** Options of every command may stand before it, as in `switchback-agent --config FILE status`: they are moved behind it. */
+function commandFirst(argv: readonly string[]): readonly string[] {
+  let at = 0;
+  for (;;) {
+    const word = argv[at] ?? '';
+    if (word === '--config' && argv[at + 1] !== undefined) at += 2;
+    else if (word === '--json' || word.startsWith('--config=')) at += 1;
+    else return [...argv.slice(at), ...argv.slice(0, at)];
+  }
 }
 
 function findCommand(
@@ -114,8 +126,10 @@ function parse(
   try {
     return parseArgs({ args: [...rest], options, allowPositionals: true, strict: true });
   } catch (cause) {
-    const why = cause instanceof Error ? cause.message.split('\n', 1)[0] : String(cause);
-    throw new Problem('E_USAGE', `${command.name}: ${why}`, {}, { cause });
+    // Node adds advice about arguments that begin with a dash; no command has such.
+    const why = cause instanceof Error ? cause.message.split(/\. To specify|\n/, 1)[0] : 'not read';
+    const usage = `switchback-agent ${command.name} ${command.usage}`.trimEnd();
+    throw new Problem('E_USAGE', `${why}; usage: ${usage} [options]`);
   }
 }
 

@@ -28,6 +28,8 @@ Environment:
   SWITCHBACK_CONFIG   settings file, as --config
   NO_COLOR            any value: no colour
 
+\`switchback help COMMAND\` shows one command, \`switchback --version\` the version.
+
 Exit codes: 0 done, 1 a bug, 2 wrong usage, 20 refused, 28 no room, 74 damaged, 75 try again later,
 78 wrong configuration. The code of each error is in docs/reference/errors.md.
 `;

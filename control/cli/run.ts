@@ -1,6 +1,7 @@
 /** Runs one command line to its exit code. Never throws: every failure is told on stderr. */
-import { CommanderError } from 'commander';
+import { type Command, CommanderError } from 'commander';
 import type { CliContext } from '#/control/cli/context.ts';
+import type { DescribedCommand } from '#/control/cli/describe.ts';
 import { buildProgram } from '#/control/cli/program.ts';
 import { exitCodeOf, failureRecord, renderFailure } from '#/control/cli/render/failure.ts';
 import { painter, wantsColour } from '#/control/cli/render/text.ts';
@@ -13,11 +14,11 @@ export const EXIT_INTERRUPTED = 130;
 export async function run(args: readonly string[], context: CliContext): Promise<number> {
   const program = buildProgram(context);
   try {
-    await program.parseAsync([...args], { from: 'user' });
+    await program.parseAsync([...asCommand(args)], { from: 'user' });
     return context.signal.aborted && !isServing(args) ? EXIT_INTERRUPTED : 0;
   } catch (error) {
     if (context.signal.aborted) return EXIT_INTERRUPTED;
-    const failure = asFailure(error);
+    const failure = asFailure(error, program, args);
     if (failure === null) return 0;
     if (args.includes('--json')) context.err.write(`${JSON.stringify(failureRecord(failure))}\n`);
     else {
@@ -33,10 +34,31 @@ function isServing(args: readonly string[]): boolean {
   return args.includes('serve');
 }
 
-/** null: not a failure (help or the version was asked for). Complaints of the parser become E_USAGE. */
-function asFailure(error: unknown): unknown {
+/** What people type out of habit: `--version`, `-V`, `help`, `help pin`. */
+function asCommand(args: readonly string[]): readonly string[] {
+  const [first, ...rest] = args;
+  if (first === '--version' || first === '-V') return ['version', ...rest];
+  return first === 'help' ? [...rest, '--help'] : args;
+}
+
+/** null: not a failure (help or the version was asked for). Complaints of the parser become E_USAGE, with the usage of the command. */
+function asFailure(error: unknown, program: DescribedCommand, args: readonly string[]): unknown {
   if (!(error instanceof CommanderError)) return error;
   if (error.exitCode === 0) return null;
   if (error.code === 'commander.help') return new Problem('E_USAGE', 'which command? see above');
-  return new Problem('E_USAGE', error.message.replace(/^error: /, ''));
+  const message = error.message.replace(/^error: /, '').replaceAll(/\s*\n\s*/g, ' ');
+  return new Problem('E_USAGE', `${message}; usage: ${usageOf(program, args)}`);
+}
+
+/** How the command that `args` name is called: as far as they name one. */
+function usageOf(program: DescribedCommand, args: readonly string[]): string {
+  let found: Command = program;
+  let path = program.name();
+  for (const word of args) {
+    const below = found.commands.find((child) => child.name() === word);
+    if (below === undefined) continue;
+    found = below;
+    path = `${path} ${word}`;
+  }
+  return `${path} ${found.usage()}`;
 }

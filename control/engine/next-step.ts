@@ -29,12 +29,14 @@ export function nextOf(
 /** The command that takes away what keeps the host from being offered its version. */
 function remedyOf(scene: Scene, host: Host): string {
   const { rollout, group } = scene;
-  if (host.quarantine !== null) return '`switchback host re-enrol` gives it a new identity';
-  if (scene.fleetHalt !== null) return '`switchback halt --lift` ends the halt';
+  const name = host.labels['name'] ?? host.id;
+  if (host.quarantine !== null)
+    return `\`switchback host re-enrol ${name} --reason "…"\` gives it a new identity`;
+  if (scene.fleetHalt !== null) return '`switchback halt --lift --reason "…"` ends the halt';
   if (scene.groupHalt !== null)
-    return `\`switchback halt --lift --group ${group.name}\` ends the halt`;
-  if (host.hold !== null) return '`switchback host unhold` ends the hold';
+    return `\`switchback halt --lift --group ${group.name} --reason "…"\` ends the halt`;
+  if (host.hold !== null) return `\`switchback host unhold ${name}\` ends the hold`;
   if (isActive(rollout) && rollout.state !== 'running')
-    return `once the cause is gone \`switchback rollout resume ${group.name}\`, or pin another release`;
-  return '`switchback host retry` lets it try again what failed, or pin another release';
+    return `once the cause is gone \`switchback rollout resume ${group.name} --reason "…"\`, or pin another release`;
+  return `\`switchback host retry ${name} --reason "…"\` lets it try again what failed, or pin another release`;
 }

@@ -216,7 +216,8 @@ export function groupView(engine: Engine, group: Group): GroupView {
   const { fleet } = engine;
   const scene = engine.scene(group);
   const rollout = scene.rollout;
-  const target = isActive(rollout) ? rollout.artifactId : group.current;
+  // The pin, not what hosts are led to meanwhile: after an aborted rollout those differ, and that must be seen.
+  const target = group.pin?.artifactId ?? group.current;
   const views = scene.hosts.map((host) => hostView(fleet, scene, host).condition);
   const { current } = group;
   return {

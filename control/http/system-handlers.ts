@@ -50,7 +50,7 @@ function attentionOf(services: Services): SummaryView['attention'] {
   for (const halt of fleet.halts.values())
     list.push({
       words: `${halt.scope} is halted by ${halt.actor}: ${halt.reason}`,
-      act: `switchback halt --lift${halt.scope === 'fleet' ? '' : ` --group ${halt.scope}`}`,
+      act: `switchback halt --lift${halt.scope === 'fleet' ? '' : ` --group ${halt.scope}`} --reason "…"`,
       link: '/api/v1/halt',
     });
   for (const release of fleet.releases.values()) {

@@ -54,12 +54,20 @@ describe('a rollout over real HTTP', () => {
     const why = await world.admin.call('hostWhy', { params: { host: failedHost } });
     expect(why.answer).toContain('halted');
     expect(why.failed).toMatchObject({ version: '1.2.0', code: 'E_UNHEALTHY' });
-    expect(why.next.words).toContain('switchback rollout resume web');
+    expect(why.next.words).toContain('switchback rollout resume web --reason');
     const summary = await world.admin.call('summary', {});
     expect(summary.attention.some((a) => a.words.includes('halted'))).toBe(true);
     const params = { host: failedHost };
     const timeline = await world.admin.call('hostTimeline', { params, query: {} });
     expect(timeline.items.map(({ version }) => version)).toContain('1.2.0');
+    const rolloutId = rollout?.id ?? '';
+    await world.admin.call('rolloutAbort', {
+      params: { rollout: rolloutId },
+      body: { reason: 'bad' },
+    });
+    const aborted = await world.admin.call('groupShow', { params: { group } });
+    expect(aborted.pin?.version).toBe('1.2.0');
+    expect([aborted.current?.version, aborted.hosts.onTarget]).toEqual(['1.1.0', 0]);
   });
 
   it('names a release that was revoked for as long as a host runs it', async () => {
