@@ -17,15 +17,15 @@ export interface CutOutcome {
   readonly cameBackOn: string;
 }
 
-/** States of the agent in which a cut is aimed for, so that no phase is only met by luck. */
+/** States of the agent in which a cut is aimed for, so that no phase is only met by luck; in the order of an update. */
 const AIMS = [
   'downloading',
   'verifying',
   'arming',
   'switching',
+  'reboot',
   'trial',
   'committing',
-  'reboot',
   'any',
 ] as const;
 type Aim = (typeof AIMS)[number];
@@ -33,8 +33,10 @@ const AIM_SECONDS = 600;
 const BACK_SECONDS = 600;
 const PAUSE_MS = 100;
 const UPDATE_SECONDS = 1800;
+/** A cut comes up to so long after the phase has begun, sooner more often than later. */
+const LATER_SECONDS = 20;
 
-/** Cuts `count` times. Throws at the first one after which the machine is not on exactly one good version. */
+/** Cuts `count` times, to and fro. Throws at the first one after which the machine is not on exactly one good version. */
 export async function cutAgain(
   world: World,
   count: number,
@@ -42,40 +44,80 @@ export async function cutAgain(
   onCut: (outcome: CutOutcome) => void,
 ): Promise<void> {
   const random = randomFrom(seed);
-  world.images.prepare([secondVersion]);
-  await world.firstBoot();
-  await world.images.release(secondVersion);
-  let wanted = secondVersion;
-  await world.pin(wanted);
-  for (let number = 1; number <= count; number += 1) {
-    const moment = await untilMoment(world, random);
-    const kind = random.pick(cutKinds);
-    const result = await world.machine.cutPower(kind, random);
-    const lost =
-      result === null
-        ? 'cut too early to tell'
-        : `${result.unflushed} unflushed writes: ${kind} kept (${result.kept} whole, ${result.torn} torn)`;
-    const said = world.machine.console.length;
-    world.machine.powerOn();
-    const back = await world.untilBack(BACK_SECONDS);
-    const slots = loaderChoices(world.machine.console.slice(said));
-    onCut({ number, moment, lost, cameBackOn: `${back.runningVersion}${slots}` });
-    // One that went through is followed by the next one, the other way.
-    if (back.runningVersion === wanted.version && back.state === 'idle') {
-      wanted = other(wanted);
-      await world.pin(wanted);
-    }
-  }
-  await world.untilRests(wanted, UPDATE_SECONDS);
+  const life = await Life.begin(world, true);
+  for (let number = 1; number <= count; number += 1)
+    onCut(await cutOnce(life, number, random.pick(AIMS), random));
+  await life.untilOver();
 }
 
-function other(version: VmVersion): VmVersion {
-  return version === firstVersion ? secondVersion : firstVersion;
+/** One update, first to second version, cut `count` times in different phases; it has to go through. */
+export async function cutOneUpdate(
+  world: World,
+  count: number,
+  seed: string,
+  onCut: (outcome: CutOutcome) => void,
+): Promise<void> {
+  const random = randomFrom(seed);
+  const phases = AIMS.filter((aim) => aim !== 'any');
+  while (phases.length > count) phases.splice(random.below(phases.length), 1);
+  const life = await Life.begin(world, false);
+  for (const [index, aim] of phases.entries()) onCut(await cutOnce(life, index + 1, aim, random));
+  await life.untilOver();
+}
+
+/** Which version the machine is on its way to. */
+class Life {
+  readonly world: World;
+  readonly #returns: boolean;
+  #wanted: VmVersion = secondVersion;
+
+  private constructor(world: World, returns: boolean) {
+    this.world = world;
+    this.#returns = returns;
+  }
+
+  /** On the first version, and the second one is pinned. `returns`: one that went through is followed by the next, the other way. */
+  static async begin(world: World, returns: boolean): Promise<Life> {
+    world.images.prepare([secondVersion]);
+    if (!world.machine.isOn) await world.firstBoot();
+    await world.images.release(secondVersion);
+    await world.pin(secondVersion);
+    return new Life(world, returns);
+  }
+
+  /** Resolves with whether nothing is left to come. */
+  async goesOn(host: HostDetail): Promise<boolean> {
+    if (host.runningVersion !== this.#wanted.version || host.state !== 'idle') return true;
+    if (!this.#returns) return false;
+    this.#wanted = this.#wanted === firstVersion ? secondVersion : firstVersion;
+    await this.world.pin(this.#wanted);
+    return true;
+  }
+
+  async untilOver(): Promise<void> {
+    await this.world.untilRests(this.#wanted, UPDATE_SECONDS);
+  }
+}
+
+async function cutOnce(life: Life, number: number, aim: Aim, random: Random): Promise<CutOutcome> {
+  const { world } = life;
+  const moment = await untilMoment(life, aim, random);
+  const kind = random.pick(cutKinds);
+  const result = await world.cutPower(kind, random);
+  const lost =
+    result === null
+      ? 'the log of writes has a hole, so the disk is as it was at power on'
+      : `${result.unflushed} unflushed writes: ${kind} kept (${result.kept} whole, ${result.torn} torn)`;
+  const said = world.machine.console.length;
+  world.machine.powerOn();
+  const back = await world.untilBack(BACK_SECONDS);
+  const slots = loaderChoices(world.machine.console.slice(said));
+  return { number, moment, lost, cameBackOn: `${back.runningVersion}${slots}` };
 }
 
 /** Waits for a phase, then a random part of it. Resolves with what was seen at the end. */
-async function untilMoment(world: World, random: Random): Promise<string> {
-  const aim: Aim = random.pick(AIMS);
+async function untilMoment(life: Life, aim: Aim, random: Random): Promise<string> {
+  const { world } = life;
   const until = performance.now() + world.ms(AIM_SECONDS);
   const said = world.machine.console.length;
   let last: HostDetail | null = null;
@@ -85,9 +127,10 @@ async function untilMoment(world: World, random: Random): Promise<string> {
       world.machine.console.slice(said),
     );
     if (aim === 'any' || last.state === aim || (aim === 'reboot' && isRebooting)) break;
+    if (!(await life.goesOn(last))) break;
     await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
   }
-  const extraMs = Math.floor(random.unit() ** 2 * world.ms(20));
+  const extraMs = Math.floor(random.unit() ** 2 * world.ms(LATER_SECONDS));
   await new Promise((resolve) => setTimeout(resolve, extraMs));
   return `${aim}, ${(extraMs / 1000).toFixed(1)} s later (${last?.state ?? 'unknown'})`;
 }

@@ -2,13 +2,15 @@
  * `npm run test:vm -- [--loader grub|systemd-boot] [--firmware bios|efi] [--only REGEX] [--cuts N] [--seed N] [--patience N] [--share ci] [--keep]`:
  * disks made by the image kit, started in QEMU under software emulation, driven by a real control. Needs root, `npm run package`, and
  * the packages of packaging/install-test-tools.sh. Without --loader both are tried. Prints a line per scenario or cut, and at the end
- * `N passed, N failed`.
+ * `N passed, N failed`. `--share ci`: GRUB, one update that is cut twice in phases of a fresh seed, and a kernel that panics.
  */
+import { randomInt } from 'node:crypto';
 import { parseArgs } from 'node:util';
 import { type Loader, loaders } from '#/control/cli/image/layout.ts';
-import { cutAgain } from './cuts.ts';
+import { cutAgain, cutOneUpdate, type CutOutcome } from './cuts.ts';
 import type { Firmware } from './machine.ts';
 import { scenarios } from './scenarios.ts';
+import { secondVersion } from './versions.ts';
 import { World } from './world.ts';
 
 const { values: flags } = parseArgs({
@@ -17,19 +19,24 @@ const { values: flags } = parseArgs({
     firmware: { type: 'string' },
     only: { type: 'string', default: '' },
     cuts: { type: 'string' },
-    seed: { type: 'string', default: '1' },
+    seed: { type: 'string' },
     patience: { type: 'string', default: '1' },
     share: { type: 'string' },
     console: { type: 'boolean', default: false },
     keep: { type: 'boolean', default: false },
   },
 });
-/** The share of a commit: that a disk boots, an update commits, and a kernel that panics is left. */
-const CI_SHARE = /boots v1|v1 to v2|kernel panics/;
+/** Power cuts of the share of a commit. */
+const CI_CUTS = 2;
+const CI_SCENARIO = /kernel panics/;
+const FRESH_SEEDS = 1_000_000;
 
-const only = new RegExp(flags.share === 'ci' ? CI_SHARE : flags.only);
+const isCi = flags.share === 'ci';
+if (flags.share !== undefined && !isCi) throw new Error('--share is ci');
+const seed = flags.seed ?? (isCi ? String(randomInt(FRESH_SEEDS)) : '1');
+const only = new RegExp(flags.only);
 const turns: readonly Loader[] = loaders.filter(
-  (loader) => (flags.loader ?? (flags.share === 'ci' ? 'grub' : loader)) === loader,
+  (loader) => (flags.loader ?? (isCi ? 'grub' : loader)) === loader,
 );
 if (turns.length === 0) throw new Error(`--loader is one of ${loaders.join(', ')}`);
 let [passed, failed] = [0, 0];
@@ -42,16 +49,16 @@ for (const loader of turns) {
   const world = await World.create({
     loader,
     firmware: firmwareFor(loader),
-    losesWrites: flags.cuts !== undefined,
+    losesWrites: flags.cuts !== undefined || isCi,
     patience: Number(flags.patience),
     say: (text) => process.stdout.write(`${text}\n`),
     ...(flags.console ? { onLine: (line: string) => process.stdout.write(`  | ${line}\n`) } : {}),
   });
   current = world;
   const failedBefore = failed;
-  await (flags.cuts === undefined
-    ? runScenarios(world, loader)
-    : runCuts(world, loader, Number(flags.cuts)));
+  if (isCi) await runShare(world, loader);
+  else if (flags.cuts !== undefined) await runCuts(world, loader, Number(flags.cuts));
+  else await runScenarios(world, loader);
   await world.close(flags.keep || failed > failedBefore);
   if (failed > failedBefore) process.stdout.write(`files of this run: ${world.directory}\n`);
 }
@@ -67,15 +74,38 @@ async function runScenarios(world: World, loader: Loader): Promise<void> {
   }
 }
 
+async function runShare(world: World, loader: Loader): Promise<void> {
+  const [first] = scenarios;
+  const bad = scenarios.filter(({ title }) => CI_SCENARIO.test(title));
+  world.images.prepare([secondVersion, ...bad.flatMap(({ version }) => version ?? [])]);
+  if (first === undefined) throw new Error('there are no scenarios');
+  if (!(await line(`${loader}: ${first.title}`, () => first.run(world)))) return;
+  const isOn = await line(
+    `${loader}: v1 to v2 commits through ${CI_CUTS} power cuts, seed ${seed}`,
+    async () => {
+      await cutOneUpdate(world, CI_CUTS, seed, sayCut);
+      return `runs ${secondVersion.version}`;
+    },
+  );
+  if (!isOn) return;
+  for (const { title, run } of bad)
+    if (!(await line(`${loader}: ${title}`, () => run(world)))) return;
+}
+
 async function runCuts(world: World, loader: Loader, count: number): Promise<void> {
-  await line(`${loader}: ${count} power cuts, seed ${flags.seed}`, async () => {
+  await line(`${loader}: ${count} power cuts, seed ${seed}`, async () => {
     let done = 0;
-    await cutAgain(world, count, flags.seed, ({ number, moment, lost, cameBackOn }) => {
+    await cutAgain(world, count, seed, (outcome) => {
       done += 1;
-      process.stdout.write(`  cut ${number}: in ${moment}; ${lost}; came back on ${cameBackOn}\n`);
+      sayCut(outcome);
     });
     return `${done} of ${count} came back on exactly one good version, and the last update ended`;
   });
+}
+
+function sayCut({ number, moment, lost, cameBackOn }: CutOutcome): void {
+  const text = `  cut ${number}: in ${moment}; ${lost}; came back on ${cameBackOn}`;
+  process.stdout.write(`${text}\n`);
 }
 
 async function line(title: string, run: () => Promise<string>): Promise<boolean> {

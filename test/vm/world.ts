@@ -4,12 +4,14 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Loader } from '#/control/cli/image/layout.ts';
+import type { Random } from '#/test/chaos/random.ts';
 import type { HostDetail, TimelineEntry } from '#/protocol/host.ts';
 import type { HostId } from '#/protocol/ids.ts';
 import { Fleet, waitFor } from '#/test/support/fleet/fleet.ts';
 import { debianRoot, Images } from './images.ts';
 import { type Firmware, Machine } from './machine.ts';
 import { firstVersion, secondVersion, type VmVersion } from './versions.ts';
+import type { CutKind, CutResult } from './write-log.ts';
 
 const GROUP = 'vm';
 /** QEMU's name for this machine's loopback, inside of its network. */
@@ -32,7 +34,8 @@ export class World {
   readonly directory: string;
   readonly #options: WorldOptions;
   #id = '';
-  #bootId: string | null = null;
+  /** The last boot that control had heard of when the power went. */
+  #bootBeforeCut: string | null = null;
 
   private constructor(
     fleet: Fleet,
@@ -127,15 +130,20 @@ export class World {
     );
   }
 
+  /** QEMU is killed, and the disk keeps what the cut leaves of it. What control is told after this is of another boot. */
+  async cutPower(kind: CutKind, random: Random): Promise<CutResult | null> {
+    const result = await this.machine.cutPower(kind, random);
+    this.#bootBeforeCut = (await this.detail()).bootId;
+    return result;
+  }
+
   /** After a cut: a host that has started anew and tells what it runs, which is one of its two good versions. */
   async untilBack(seconds: number): Promise<HostDetail> {
-    const before = this.#bootId;
     const host = await this.#until(
       'the host is back',
       seconds,
-      ({ bootId, isOnline }) => isOnline && bootId !== null && bootId !== before,
+      ({ bootId, isOnline }) => isOnline && bootId !== null && bootId !== this.#bootBeforeCut,
     );
-    this.#bootId = host.bootId;
     const good = [firstVersion.version, secondVersion.version];
     if (host.runningVersion === null || !good.includes(host.runningVersion))
       throw new Error(`the host runs ${host.runningVersion}`);
@@ -155,7 +163,10 @@ export class World {
       (host) =>
         host.runningVersion === good.version &&
         host.state === 'idle' &&
-        host.denied.some(({ code }) => version.code.test(code)),
+        host.targetVersion === version.version &&
+        host.denied.some(
+          ({ artifactId, code }) => artifactId === host.target && version.code.test(code),
+        ),
     );
     const attempt = detail.attempts.find((one) => one.version === version.version);
     if (attempt === undefined)
@@ -164,7 +175,10 @@ export class World {
     const { items } = await this.fleet
       .api()
       .call('hostTimeline', { params, query: { limit: '100' } });
-    const told = items.find((entry) => entry.code !== null && version.code.test(entry.code));
+    const told = items.find(
+      (entry) =>
+        entry.version === version.version && entry.code !== null && version.code.test(entry.code),
+    );
     if (told === undefined)
       throw new Error(
         `the timeline has no ${version.code.source}: ${JSON.stringify(items.slice(0, 6))}`,
