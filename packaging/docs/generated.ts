@@ -5,6 +5,7 @@ import type { SourceFile } from '#/test/tidy/source.ts';
 import { agentCliPage } from './agent-cli.ts';
 import { apiPage } from './api.ts';
 import { cliPage } from './cli.ts';
+import { definitionPage } from './definition.ts';
 import { errorsPage } from './errors.ts';
 import { metricsPage } from './metrics.ts';
 import { openApiText } from './openapi.ts';
@@ -19,6 +20,7 @@ export async function generatedFiles(
     ['docs/reference/cli.md', cliPage()],
     ['docs/reference/agent-cli.md', agentCliPage()],
     ['docs/reference/config.md', configReference()],
+    ['docs/reference/release-definition.md', definitionPage()],
     ['docs/reference/metrics.md', metricsPage()],
     ['protocol/openapi.json', openApiText()],
     ['docs/reference/api.md', apiPage(hasProtocolSpec)],

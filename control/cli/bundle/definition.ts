@@ -1,6 +1,6 @@
 /**
  * The definition of a release, as people write it (TOML or JSON): what a manifest says beyond what the content says, with
- * defaults. Reference: docs/specs/bundle-format.md, section 6.
+ * defaults. Reference: docs/reference/release-definition.md.
  */
 import { parse as parseToml } from 'smol-toml';
 import * as v from 'valibot';
@@ -19,7 +19,8 @@ const agentVersion = v.union([
   v.pipe(v.string(), v.regex(/^\d{1,6}\.\d{1,3}\.\d{1,3}$/), v.transform(agentNumber)),
 ]);
 
-const checkDefaults = {
+/** What a check says when the definition does not. */
+export const checkDefaults = {
   required: true,
   timeoutMs: 5000,
   intervalMs: 1000,
@@ -28,7 +29,13 @@ const checkDefaults = {
   baseline: 'must-pass',
   startAfterMs: 0,
 };
-const trialDefaults = { soakMs: 10_000, deadlineMs: 300_000, maxBoots: 3, control: 'offline-ok' };
+/** What the trial is when the definition does not say it. */
+export const trialDefaults = {
+  soakMs: 10_000,
+  deadlineMs: 300_000,
+  maxBoots: 3,
+  control: 'offline-ok',
+};
 
 const isRecord = (value: unknown): value is Record<string, unknown> =>
   typeof value === 'object' && value !== null && !Array.isArray(value);
@@ -37,7 +44,7 @@ const withDefaults =
   (value: unknown): unknown =>
     isRecord(value) ? { ...defaults, ...value } : value;
 
-const payloadDefinition = v.strictObject({
+export const payloadDefinition = v.strictObject({
   name,
   kind: v.picklist(['tree', 'image']),
   /** Relative to the definition file. */
