@@ -162,6 +162,10 @@ async function enrolHost(invocation: Invocation): Promise<number> {
         ['control', controlUrls.join(', ')],
       ]),
     );
+    if (!invocation.isJson)
+      invocation.terminal.error(
+        'next: the agent that runs here takes it up; where none does: switchback-agent run\n',
+      );
     return 0;
   } finally {
     await transport.close();

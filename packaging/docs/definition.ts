@@ -34,7 +34,8 @@ const activationMeanings: Readonly<Record<string, string>> = {
   command:
     '`start` starts the version and ends; `stop` stops what runs. `{slot}` is the directory of the version.',
   process:
-    'The agent runs this program and starts it again when it ends; more than three times in a trial fails it. What it writes goes to `log/service.log` in the state directory of the host, unless `activation.log_file` of the host says otherwise.',
+    'The agent runs this program and starts it again when it ends; more than three times in a trial fails it. ' +
+    'What it writes goes to `log/service.log` in the state directory of the host, unless `activation.log_file` of the host says otherwise.',
   reboot: 'The host boots into it: images in partitions.',
 };
 const commonMeanings: Readonly<Record<string, string>> = {
@@ -83,7 +84,8 @@ export function definitionPage(): string {
   return [
     '# The definition of a release',
     'Generated from `control/cli/bundle/definition.ts` and `bundle/manifest.ts`; do not edit.',
-    'The file that `switchback bundle build DIRECTORY --definition FILE` reads: TOML, or JSON when its name ends in `.json`. An unknown key is refused and named. What is not said has the default; without one it is required.',
+    'The file that `switchback bundle build DIRECTORY --definition FILE` reads: TOML, or JSON when its name ends in `.json`. ' +
+      'An unknown key is refused and named. What is not said has the default; without one it is required.',
     '## Keys',
     table(definitionSchema.entries, topMeanings, {}),
     '## `[activation]`',
