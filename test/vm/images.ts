@@ -16,7 +16,7 @@ const SIZES = ['--esp-size', '128M', '--data-size', '256M', '--slot-size', '600M
 
 /** A Debian without the agent, made once: what mmdebstrap gives does not belong to what is tested. */
 export async function debianRoot(): Promise<string> {
-  const path = join(CACHE, 'root-bookworm-1');
+  const path = join(CACHE, 'root-bookworm-2');
   if (existsSync(path)) return path;
   await rm(`${path}.tmp`, { recursive: true, force: true });
   mkdirSync(CACHE, { recursive: true });

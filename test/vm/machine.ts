@@ -90,8 +90,9 @@ export class Machine {
       `type=11,value=io.systemd.credential:switchback.join=${text}`,
       '-display',
       'none',
+      // For a look at a machine that says nothing: `info registers`.
       '-monitor',
-      'none',
+      `unix:${join(this.#options.directory, 'monitor')},server=on,wait=off`,
       '-serial',
       'stdio',
       '-no-user-config',
@@ -151,6 +152,13 @@ export class Machine {
   /** How often the loader started `slot` as a trial or as the default; GRUB says it. */
   boots(words: RegExp): number {
     return [...this.#console.matchAll(new RegExp(words, 'g'))].length;
+  }
+
+  /** The machine gets no processor for so long, and its clock goes on: a hypervisor that is busy, or moves it elsewhere. */
+  async starve(ms: number): Promise<void> {
+    this.#qemu?.kill('SIGSTOP');
+    await new Promise((resolve) => setTimeout(resolve, ms));
+    this.#qemu?.kill('SIGCONT');
   }
 
   /** SIGKILL to QEMU, without a word to the guest. */

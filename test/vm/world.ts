@@ -130,6 +130,10 @@ export class World {
     );
   }
 
+  async untilState(state: string, seconds: number): Promise<HostDetail> {
+    return await this.#until(`the host is in ${state}`, seconds, (host) => host.state === state);
+  }
+
   /** QEMU is killed, and the disk keeps what the cut leaves of it. What control is told after this is of another boot. */
   async cutPower(kind: CutKind, random: Random): Promise<CutResult | null> {
     const result = await this.machine.cutPower(kind, random);
