@@ -65,19 +65,15 @@ import {
 } from '#/test/support/bundle/sample-index.ts';
 import { manifestFor, NOW_MS, signerNumber, TrustWorld } from '#/test/support/trust-world.ts';
 import * as v from 'valibot';
-
-export interface FuzzTarget {
-  readonly name: string;
-  readonly seeds: readonly Uint8Array[];
-  /** Throws nothing but Problems. */
-  readonly parse: (bytes: Uint8Array) => unknown;
-}
+import type { FuzzTarget } from './run.ts';
+import { fileTargets } from './targets-files.ts';
+import { wireBodyTargets } from './targets-wire.ts';
 
 const text = (bytes: Uint8Array): string => Buffer.from(bytes).toString('utf8');
 const bytesOf = (value: string): Uint8Array => Buffer.from(value, 'utf8');
 
 /** The targets; made once. */
-export function fuzzTargets(): readonly FuzzTarget[] {
+export async function fuzzTargets(): Promise<readonly FuzzTarget[]> {
   return [
     ...jsonTargets(),
     ...bundleTargets(),
@@ -85,6 +81,8 @@ export function fuzzTargets(): readonly FuzzTarget[] {
     ...logTargets(),
     ...agentTargets(),
     ...wireTargets(),
+    ...wireBodyTargets(),
+    ...(await fileTargets()),
   ];
 }
 
