@@ -204,7 +204,7 @@ export const errors = {
   E_DENIED: {
     ...refused,
     doc: 'This host rolled this artifact back before and does not try it again on its own.',
-    act: 'Release a fixed version, or clear the entry with `switchback host retry`.',
+    act: 'Release a fixed version, or clear the entry with `switchback host retry`, on the host itself with `switchback-agent retry ID`.',
   },
   E_PIN: {
     ...refused,

@@ -24,6 +24,8 @@ export interface Terminal {
   error(text: string): void;
   /** Progress is drawn only here. */
   readonly isTty: boolean;
+  /** Has `act` done at Ctrl-C, instead of the end of the process. Gives back what ends that. */
+  onInterrupt(act: () => void): () => void;
 }
 
 export interface Invocation {

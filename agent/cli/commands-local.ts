@@ -13,6 +13,8 @@ import { askAgent } from './socket-client.ts';
 
 const HISTORY_DEFAULT = 20;
 const ID_PREFIX_MIN = 6;
+/** 128 + SIGINT, as shells have it. */
+const EXIT_INTERRUPTED = 130;
 
 const none = { usage: '', minArguments: 0, maxArguments: 0, options: {} } as const;
 const noWait = {
@@ -177,14 +179,14 @@ async function attempt(invocation: Invocation, command: Order, words: string): P
     if (isJson) terminal.out(`${JSON.stringify({ progress: view })}\n`);
     else if (terminal.isTty) terminal.error(`\r\u001b[K${progressLine(view)}`);
   };
-  const end = await askAgent<AttemptEnd>(
-    socketOf(invocation),
-    { ask: 'order', wait: true, command },
-    show,
-  );
-  if (!isJson && terminal.isTty) terminal.error('\r\u001b[K');
-  if (end.phase === 'confirmed') {
-    invocation.print({ end }, () => `confirmed: ${shortId(end.artifactId ?? '')}\n`);
+  const end = await endOf(invocation, command, show);
+  if (end === 'left') return EXIT_INTERRUPTED;
+  // Ordered in a trial, the rollback is the end of it, and the one that was wanted.
+  const isOrdered =
+    command.kind === 'rollback' && end.phase === 'rolled-back' && end.code === 'E_RECALLED';
+  if (end.phase === 'confirmed' || isOrdered) {
+    const what = isOrdered ? 'rolled back' : 'confirmed';
+    invocation.print({ end }, () => `${what}: ${shortId(end.artifactId ?? '')}\n`);
     return 0;
   }
   const code =
@@ -193,6 +195,35 @@ async function attempt(invocation: Invocation, command: Order, words: string): P
     phase: end.phase,
     artifactId: end.artifactId,
   });
+}
+
+/** Waits for the end of the attempt. Ctrl-C ends the waiting, not the attempt: that is said. */
+async function endOf(
+  invocation: Invocation,
+  command: Order,
+  show: (view: StatusView) => void,
+): Promise<AttemptEnd | 'left'> {
+  const { terminal, isJson } = invocation;
+  const leave = new AbortController();
+  const done = terminal.onInterrupt(() => leave.abort());
+  const clear = (): void => {
+    if (!isJson && terminal.isTty) terminal.error('\r\u001b[K');
+  };
+  try {
+    const request = { ask: 'order', wait: true, command } as const;
+    const end = await askAgent<AttemptEnd>(socketOf(invocation), request, show, leave.signal);
+    clear();
+    return end;
+  } catch (error) {
+    if (!leave.signal.aborted) throw error;
+    clear();
+    terminal.error(
+      'the agent goes on with it: `switchback-agent status` shows how far it is, `switchback-agent rollback` takes it back\n',
+    );
+    return 'left';
+  } finally {
+    done();
+  }
 }
 
 async function deniedArtifact(invocation: Invocation, prefix: string): Promise<VersionId> {

@@ -46,6 +46,10 @@ export function standardTerminal(): Terminal {
     out: (text) => process.stdout.write(text),
     error: (text) => process.stderr.write(text),
     isTty: process.stderr.isTTY === true,
+    onInterrupt(act) {
+      process.once('SIGINT', act);
+      return () => process.off('SIGINT', act);
+    },
   };
 }
 

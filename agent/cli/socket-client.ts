@@ -18,8 +18,9 @@ export async function askAgent<T>(
   socket: string,
   request: LocalRequest,
   onProgress: (view: StatusView) => void = () => undefined,
+  signal: AbortSignal | null = null,
 ): Promise<T> {
-  const answer = await send(socket, JSON.stringify(request));
+  const answer = await send(socket, JSON.stringify(request), signal);
   let rest = '';
   let result: { readonly value: T } | null = null;
   const take = (text: string): void => {
@@ -50,9 +51,14 @@ function problemOf(problem: {
   return new Problem(code, problem.message, problem.details);
 }
 
-function send(socket: string, body: string): Promise<Http.IncomingMessage> {
+function send(
+  socket: string,
+  body: string,
+  signal: AbortSignal | null,
+): Promise<Http.IncomingMessage> {
   return new Promise((resolve, reject) => {
-    const request = http.request({ socketPath: socket, method: 'POST', path: '/v1' }, resolve);
+    const options = { socketPath: socket, method: 'POST', path: '/v1' };
+    const request = http.request(signal === null ? options : { ...options, signal }, resolve);
     request.once('error', (cause: NodeJS.ErrnoException) => {
       const isOffline = cause.code === 'ENOENT' || cause.code === 'ECONNREFUSED';
       const text = isOffline

@@ -29,6 +29,8 @@ let refusal: Failure | null = null;
 let isStarted = true;
 let slotsRead = (): void | Promise<void> => undefined;
 let local: WiredLocalAgent;
+/** Ctrl-C in the command that waits. */
+let interrupt: (() => void) | null = null;
 
 beforeEach(async () => {
   base = await mkdtemp(join(tmpdir(), 'switchback-local-'));
@@ -81,7 +83,7 @@ function go(to: State): void {
   state = to;
   local.onTransition({ from, to, event: { type: 'ticked' } as Event });
 }
-const end = (phase: 'confirmed' | 'rolled-back', code: 'E_UNHEALTHY' | null): State => ({
+const end = (phase: 'confirmed' | 'rolled-back', code: 'E_UNHEALTHY' | 'E_RECALLED' | null): State => ({
   ...initialState(),
   lastEnd: {
     ref: { id: 'b'.repeat(32), rolloutId: null, artifactId: A },
@@ -105,7 +107,15 @@ async function cli(...argv: string[]): Promise<{ code: number; out: string; erro
           differences: [{ path: 'bin/x', what: 'other content' }],
         }),
     },
-    { out: (text) => (out += text), error: (text) => (error += text), isTty: false },
+    {
+      out: (text) => (out += text),
+      error: (text) => (error += text),
+      isTty: false,
+      onInterrupt(act) {
+        interrupt = act;
+        return () => (interrupt = null);
+      },
+    },
   );
   return { code, out, error };
 }
@@ -284,6 +294,31 @@ describe('commands', () => {
     await expect.poll(() => commands.length).toBe(1);
     await open.splice(0)[0]?.close();
     expect((await waiting).code).toBe(75);
+  });
+
+  it('Ctrl-C while somebody waits: what goes on, and how to look after it, is not said', async () => {
+    await agent();
+    const file = join(base, 'web.bundle');
+    await writeFile(file, '');
+    const waiting = cli('install', file);
+    await expect.poll(() => commands.length).toBe(1);
+    interrupt?.();
+    const { code, error } = await waiting;
+    expect(code).toBe(130);
+    expect(error).toContain('the agent goes on with it: `switchback-agent status`');
+    expect(interrupt).toBeNull();
+  });
+
+  it('a rollback that ended a trial, as it was told to, is called a failure', async () => {
+    await agent();
+    const asked = cli('rollback');
+    await expect.poll(() => commands.length).toBe(1);
+    go(end('rolled-back', 'E_RECALLED'));
+    expect(await asked).toMatchObject({ code: 0, out: `rolled back: ${A.slice(0, 12)}\n` });
+    const failed = cli('rollback');
+    await expect.poll(() => commands.length).toBe(2);
+    go({ ...end('rolled-back', 'E_UNHEALTHY') });
+    expect((await failed).code).toBe(20);
   });
 
   it('no agent runs: status says so; explain and history read the files', async () => {

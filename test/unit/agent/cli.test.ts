@@ -13,6 +13,7 @@ async function typed(line: string): Promise<{ code: number; out: string; err: st
     out: (text) => out.push(text),
     error: (text) => err.push(text),
     isTty: false,
+    onInterrupt: () => () => undefined,
   });
   return { code, out: out.join(''), err: err.join('') };
 }
