@@ -83,7 +83,10 @@ function go(to: State): void {
   state = to;
   local.onTransition({ from, to, event: { type: 'ticked' } as Event });
 }
-const end = (phase: 'confirmed' | 'rolled-back', code: 'E_UNHEALTHY' | 'E_RECALLED' | null): State => ({
+const end = (
+  phase: 'confirmed' | 'rolled-back',
+  code: 'E_UNHEALTHY' | 'E_RECALLED' | null,
+): State => ({
   ...initialState(),
   lastEnd: {
     ref: { id: 'b'.repeat(32), rolloutId: null, artifactId: A },
