@@ -28,6 +28,7 @@ import { emptyMemory, type TrustMemory } from '#/bundle/trust/resolve.ts';
 import { desiredPath } from '#/bundle/trust/documents.ts';
 import { addScope } from '#/control/trust/delegations.ts';
 import { publish, putTarget, readRoleDocument } from '#/control/trust/repository.ts';
+import { revoke } from '#/control/trust/targets.ts';
 import type { ArtifactRef, ConfigRef } from '#/protocol/documents.ts';
 import type { ErrorCode } from '#/protocol/errors.ts';
 import { type GroupName, type HostId, type VersionId, versionIdOf } from '#/protocol/ids.ts';
@@ -229,6 +230,16 @@ describe('who signed it', () => {
     forge(scene.world, config.ref, { ...parts, signers: [signerNumber(3)] });
     await refuses(scene, 'E_SIGS', config.ref);
     forge(scene.world, config.ref, { ...parts, signers: [scene.world.key('release')] });
+    await refuses(scene, 'E_SIGS', config.ref);
+  });
+
+  it('G05 signed by a key of its scope that was revoked: refused', async () => {
+    const scene = ready();
+    const config = makeConfig([scene.artifact], 1);
+    listConfig(scene.world, config);
+    pinned(scene, config);
+    const { keyId } = scene.world.key('config').key;
+    scene.world.publish(revoke(scene.world.repository(), { keyIds: [keyId] }));
     await refuses(scene, 'E_SIGS', config.ref);
   });
 

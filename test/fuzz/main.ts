@@ -7,7 +7,7 @@ import { bytesAt, tryOnce } from './run.ts';
 import { fuzzTargets } from './targets.ts';
 import { fuzz } from './watch.ts';
 
-const HANG_MS = 30_000;
+const HANG_MS = 120_000;
 const GROWTH_MAX_BYTES = 48 * 1024 * 1024;
 const HEAP_MAX_MB = 512;
 

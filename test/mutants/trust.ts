@@ -24,6 +24,16 @@ const titles: Readonly<Record<string, string>> = {
   'boxes are what was signed': 'G04|another box',
   'what is sealed is of this config set': 'G03',
   'config sets by exactly the role of their scope': 'as its owners made it',
+  'a config set of the schema that the version takes': 'G06',
+  'a version that takes a config set is not run without': 'G06',
+  'a config set is signed by the keys of its scope': 'G05',
+  'revoked keys of config sets': 'G05',
+  'a host that cannot open its secrets does not begin': 'G01',
+  'opened secrets are in memory': 'G08',
+  'only the owner reads opened secrets': 'G08',
+  'only the owner lists them': 'G08',
+  'what is not needed any more is removed': 'G07',
+  'the config set goes with its version': 'G07',
   'no key of small order': 'B05',
   'the context is in the nonce': 'opens with the right key',
   'signature threshold of metadata': 'A02',
@@ -121,6 +131,8 @@ const CONFIGS = ['attack/config-sets', 'unit/bundle/config-set'];
 const config = of('bundle/config-set.ts', CONFIGS);
 const configured = of('bundle/trust/configured.ts', CONFIGS);
 const seal = of('bundle/seal.ts', ['unit/bundle/seal']);
+const secrets = of('agent/adapters/secrets.ts', CONFIGS);
+const recipients = of('control/cli/config-set/recipients.ts', ['unit/control/config-recipients']);
 const log = ['attack/log'];
 
 export const trustMutants: readonly TextMutant[] = [
@@ -154,6 +166,73 @@ export const trustMutants: readonly TextMutant[] = [
     'await findIn(set, path, role, session)',
     "await findIn(set, path, 'cfg-db', session)",
   ),
+  config(
+    'a config set of the schema that the version takes',
+    'if (wanted.takes?.schema !== id || wanted.takes.version !== version) {',
+    'if (wanted.takes === null) {',
+  ),
+  of('bundle/manifest.ts', CONFIGS)(
+    'a version that takes a config set is not run without',
+    'if (takes === undefined || isNamed) return;',
+    'if (takes === undefined || artifact.length > 0) return;',
+  ),
+  configured(
+    'a config set is signed by the keys of its scope',
+    'threshold: delegation.role.threshold,',
+    'threshold: 0,',
+  ),
+  configured(
+    'revoked keys of config sets',
+    'trusted.filter((key) => !revoked.includes(key.keyId))',
+    'trusted',
+  ),
+  configured(
+    'a host that cannot open its secrets does not begin',
+    'openEntries(known, own, host, artifactId, sealSecrets);',
+    '',
+  ),
+  secrets(
+    'opened secrets are in memory',
+    'type !== TMPFS && type !== RAMFS && !options.allowDisk',
+    'type === 0',
+  ),
+  secrets(
+    'only the owner reads opened secrets',
+    "openSync(join(fresh, name), 'wx', 0o400)",
+    "openSync(join(fresh, name), 'wx', 0o444)",
+  ),
+  secrets('only the owner lists them', 'mkdirSync(fresh, { mode: 0o700 })', 'mkdirSync(fresh)'),
+  secrets(
+    'what is not needed any more is removed',
+    'if (!isOurs || name === kept) continue;',
+    'if (isOurs || name === kept) continue;',
+  ),
+  of('agent/host-configs.ts', CONFIGS)(
+    'the config set goes with its version',
+    'await give(version);\n      await activator.activate(slot, version, manifest);',
+    'await activator.activate(slot, version, manifest);',
+  ),
+  recipients(
+    'the enrolment key is the one of before',
+    'before !== null && before.enrolmentKey !== answer.enrolmentKey',
+    'before !== null && before.enrolmentKey === null',
+  ),
+  recipients(
+    'a statement of this host and group',
+    'if (stated.host !== host || stated.group !== group) {',
+    "if (stated.host === '') {",
+  ),
+  recipients(
+    'no older statement of a host',
+    'if (kept !== undefined && seq < kept.seq) {',
+    'if (kept !== undefined && seq < 0) {',
+  ),
+  recipients(
+    'nothing is sealed to a key that nobody compared',
+    'if (kept?.sealKey !== sealKey && !isAccepted) {',
+    "if (kept?.sealKey === '' && !isAccepted) {",
+  ),
+  recipients('nothing is sealed to a key of small order', 'requireSealKey(bytes);', ''),
   seal(
     'no key of small order',
     'if (product.every((byte) => byte === 0)) {',
