@@ -105,7 +105,7 @@ export function hostView(fleet: Fleet, scene: Scene, host: Host): HostView {
     isPinned: host.pin !== null,
     generation: generationOf(fleet, scene.group, host),
     agentVersion: host.agentVersion,
-    why: desired.blocked ?? last,
+    why: desired.blocked ?? (saysItself(scene, host) ? host.why : null) ?? last,
   };
 }
 
@@ -128,6 +128,17 @@ export function hostDetail(
     denied: [...host.denied],
     attempts: attempts.map((attempt) => attemptView(fleet, attempt)),
   };
+}
+
+/** In an attempt the host knows best what it waits for (its window, a hook, a check); what it said before counts no longer. */
+function saysItself(scene: Scene, host: Host): boolean {
+  const attempt = openAttempt(host);
+  return (
+    attempt !== null &&
+    host.why !== '' &&
+    host.state === attempt.phase &&
+    isOnline(host, scene.now, scene.offlineAfterMs)
+  );
 }
 
 /** The decision trace, and what happens next. */

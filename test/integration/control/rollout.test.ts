@@ -70,6 +70,24 @@ describe('a rollout over real HTTP', () => {
     expect([aborted.current?.version, aborted.hosts.onTarget]).toEqual(['1.1.0', 0]);
   });
 
+  it('the list of hosts does not say what one in an attempt waits for', async () => {
+    await using world = await startWorld();
+    const group = await world.group('web');
+    const host = await world.host(group);
+    const artifactId = await world.release(1);
+    await world.admin.call('groupPin', { params: { group }, body: { artifactId, reason: 'v1' } });
+    const { offer } = (await host.poll()).body;
+    if (offer === null) throw new Error('no offer');
+    const shown = async (): Promise<string> =>
+      (await world.admin.call('hostShow', { params: { host: host.id } })).why;
+    expect(await shown()).toBe('nothing stands against it');
+    const why = 'version 1.1.0 waits for its maintenance window';
+    const more = { state: 'waiting', why } as const;
+    await host.report([host.event(offer, 'a'.repeat(32), 'waiting')], more);
+    await world.control.engine.settled();
+    expect(await shown()).toBe(why);
+  });
+
   it('names a release that was revoked for as long as a host runs it', async () => {
     await using world = await startWorld();
     const group = await world.group('web');
