@@ -49,7 +49,9 @@ export interface CliCommand {
   readonly maxArguments: number;
   readonly options: Readonly<Record<string, OptionSpec>>;
   readonly examples: readonly string[];
-  /** More text for the help: what `--json` gives, what the exit code says. */
+  /** What `--json` prints, in one line; a failure is `{problem: {code, message, details, act}}` in every command. */
+  readonly json?: string;
+  /** More text for the help: what the exit code says. */
   readonly notes?: string;
   /** Resolves with the exit code. */
   run(invocation: Invocation): Promise<number>;

@@ -20,6 +20,7 @@ import { fields } from './render.ts';
 export const hostCommands: readonly CliCommand[] = [
   {
     name: 'enrol',
+    json: '{host, group, class, keyId, controlUrls}',
     summary: 'Join this host to a fleet with a one-use join text.',
     usage: '[JOIN-TEXT]',
     minArguments: 0,
@@ -51,6 +52,7 @@ export const hostCommands: readonly CliCommand[] = [
   },
   {
     name: 'identity',
+    json: '{host, group, class, keyId, sealKey}',
     summary: 'Show who this host is, and the key that secrets are sealed to.',
     usage: '',
     minArguments: 0,
@@ -62,6 +64,7 @@ export const hostCommands: readonly CliCommand[] = [
   },
   {
     name: 'secrets restore',
+    json: '{restored}',
     summary: 'At boot: give the services the entries of their config sets again.',
     usage: '',
     minArguments: 0,
@@ -77,6 +80,7 @@ export const hostCommands: readonly CliCommand[] = [
   },
   {
     name: 'doctor',
+    json: '{ok, findings: [{subject, verdict, seen, act}]}',
     summary: 'Look at the real host: what works, what is missing, and what rescues it.',
     usage: '',
     minArguments: 0,

@@ -27,6 +27,7 @@ export const localCommands: readonly CliCommand[] = [
   {
     ...none,
     name: 'status',
+    json: 'the view switchback.agent-status/1 of docs/specs/local-api.md',
     summary: 'What runs, what is under way, and why.',
     examples: ['switchback-agent status', 'switchback-agent status --json | jq .live'],
     async run(invocation) {
@@ -38,6 +39,7 @@ export const localCommands: readonly CliCommand[] = [
   {
     ...none,
     name: 'check',
+    json: '{ok}',
     summary: 'Ask control now.',
     examples: ['switchback-agent check'],
     async run(invocation) {
@@ -52,6 +54,7 @@ export const localCommands: readonly CliCommand[] = [
   },
   {
     name: 'install',
+    json: 'lines {progress: status}, then {end: {artifactId, phase, code, message}} or {problem}; with --no-wait {ok}',
     summary: 'Install a bundle file, with its trial and rollback; works without control.',
     usage: 'FILE',
     minArguments: 1,
@@ -71,6 +74,7 @@ export const localCommands: readonly CliCommand[] = [
   {
     ...none,
     name: 'rollback',
+    json: 'lines {progress: status}, then {end: {artifactId, phase, code, message}} or {problem}; with --no-wait {ok}',
     summary: 'Return to the previous version.',
     options: noWait,
     examples: ['switchback-agent rollback'],
@@ -78,6 +82,7 @@ export const localCommands: readonly CliCommand[] = [
   },
   {
     name: 'retry',
+    json: '{ok}',
     summary: 'Clear the deny-list entry of an artifact, or leave needs-attention.',
     usage: '[ARTIFACT]',
     minArguments: 0,
@@ -99,6 +104,7 @@ export const localCommands: readonly CliCommand[] = [
   {
     ...none,
     name: 'pause',
+    json: '{ok}',
     summary: 'Begin nothing new until `resume`; survives restarts.',
     examples: ['switchback-agent pause'],
     run: (invocation) => order(invocation, { kind: 'pause' }, 'paused'),
@@ -106,6 +112,7 @@ export const localCommands: readonly CliCommand[] = [
   {
     ...none,
     name: 'resume',
+    json: '{ok}',
     summary: 'Go on after `pause`.',
     examples: ['switchback-agent resume'],
     run: (invocation) => order(invocation, { kind: 'resume' }, 'resumed'),
@@ -113,6 +120,7 @@ export const localCommands: readonly CliCommand[] = [
   {
     ...none,
     name: 'explain',
+    json: '{explanation: [text]}',
     summary: 'Why the host is where it is, and what it waits for.',
     examples: ['switchback-agent explain'],
     async run(invocation) {
@@ -126,6 +134,7 @@ export const localCommands: readonly CliCommand[] = [
   },
   {
     name: 'history',
+    json: '[entry], oldest first',
     summary: 'The last changes of state.',
     usage: '',
     minArguments: 0,
@@ -152,6 +161,7 @@ export const localCommands: readonly CliCommand[] = [
   {
     ...none,
     name: 'verify',
+    json: '{artifactId, entries, differences: [{path, what}]}',
     summary: 'Compare the live version on disk with what was signed.',
     examples: ['switchback-agent verify', 'switchback-agent verify --json'],
     notes: `Exit code ${errors.E_SLOT.exit} when something differs.`,

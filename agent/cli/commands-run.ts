@@ -18,6 +18,7 @@ export const runCommands: readonly CliCommand[] = [
   },
   {
     name: 'config check',
+    json: '{ok, files: [path]}',
     summary: 'Check the settings; says which file and key is wrong.',
     usage: '',
     minArguments: 0,
@@ -37,6 +38,7 @@ export const runCommands: readonly CliCommand[] = [
   },
   {
     name: 'config show',
+    json: '[{key, value, file}]; file is null for a default',
     summary: 'Show the settings in force.',
     usage: '',
     minArguments: 0,
@@ -53,6 +55,7 @@ export const runCommands: readonly CliCommand[] = [
   },
   {
     name: 'version',
+    json: '{version, node}',
     summary: 'Print the version of the agent.',
     usage: '',
     minArguments: 0,

@@ -150,6 +150,7 @@ export function helpText(command: CliCommand): string {
     '\n\noptions:\n',
     ...options.map(([name, doc]) => `${name.padEnd(width)}  ${doc}\n`),
     ...(command.notes === undefined ? [] : [`\n${command.notes}\n`]),
+    ...(command.json === undefined ? [] : [`\nwith --json: ${command.json}\n`]),
     '\nexamples:\n',
     ...command.examples.map((example) => `  ${example}\n`),
   ].join('');

@@ -25,6 +25,7 @@ function section(command: CliCommand): string {
     `\`\`\`\n${usage.join(' ')}\n\`\`\`\n`,
   ];
   if (Object.keys(command.options).length > 0) parts.push(optionTable(command.options));
+  if (command.json !== undefined) parts.push(`With \`--json\`: \`${command.json}\`\n`);
   if (command.notes !== undefined) parts.push(`${command.notes}\n`);
   if (command.examples.length > 0) parts.push(`\`\`\`\n${command.examples.join('\n')}\n\`\`\`\n`);
   return parts.join('\n');
@@ -43,4 +44,6 @@ const intro = `Generated from the commands in \`agent/cli\`; do not edit. \`swit
 
 Exit codes are those of [the error table](errors.md): 0 done, 1 a bug, 2 wrong usage, 20 refused, 28 no room, 74 damaged, 75 try again
 later, 78 wrong configuration.
+
+With \`--json\`, a failure is \`{problem: {code, message, details, act}}\` on standard output, in every command.
 `;

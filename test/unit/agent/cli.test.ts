@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { runCli } from '#/agent/cli/main.ts';
+import { agentCommands, runCli } from '#/agent/cli/main.ts';
 
 const parts = {
   version: '9.9.9',
@@ -34,4 +34,11 @@ it('wrong usage does not say how the command is called', async () => {
   expect(wrong.err).toContain(
     "E_USAGE: Unknown option '--nonsense'; usage: switchback-agent status [options]\n  next: ",
   );
+});
+
+it('a command prints JSON of which its help does not say the shape', async () => {
+  const silent = agentCommands.filter((command) => command.json === undefined);
+  // The daemon logs, and the other writes files: what they say is no result.
+  expect(silent.map(({ name }) => name)).toEqual(['run', 'new-disk']);
+  expect((await typed('version --help')).out).toContain('with --json: {version, node}');
 });
