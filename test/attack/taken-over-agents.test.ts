@@ -142,9 +142,13 @@ async function refused(attack: () => Promise<void>, code: string, artifactId: Ar
     expect(intruder.reports.findLast(({ host }) => host === id)?.running).toBe(artifact(2));
     movedForward(before[at]!, after[at]!);
   }
+  // A host that is put back would take the offer up anew, and be heard in the middle of the next attack.
+  intruder.offers.clear();
   // The next attack begins as this one did: what a forged snapshot left behind would refuse everything after it.
   for (const { agent } of agents) {
     await agent.stop();
+    // Reports are counted on: a count that goes back within one boot is that of a clone, and shuts the host out.
+    cpSync(`${agent.disk}/state/outbox`, `${agent.disk}.before/state/outbox`, { recursive: true });
     rmSync(agent.disk, { recursive: true });
     renameSync(`${agent.disk}.before`, agent.disk);
     agent.start();
