@@ -51,7 +51,7 @@ export async function hostFacts(options: {
     cpus: availableParallelism(),
     memoryBytes: memory.total,
     diskBytes: mount?.size ?? 0,
-    virtual: machine.virtual === true,
+    virtual: machine.virtual === true || hasHypervisor(textOf('/proc/cpuinfo')),
     vendor: machine.manufacturer,
     model: machine.model,
     systemd: isSystemd(),
@@ -60,6 +60,19 @@ export async function hostFacts(options: {
     machine: options.machine.slice(0, 16),
     boot: options.bootId.replaceAll('-', '').slice(0, 16),
   });
+}
+
+/** Whether /proc/cpuinfo says so (x86): small images have none of the programs by which systeminformation finds QEMU. */
+export function hasHypervisor(cpuinfo: string): boolean {
+  return /^flags\s*:.*\bhypervisor\b/m.test(cpuinfo);
+}
+
+function textOf(path: string): string {
+  try {
+    return readFileSync(path, 'latin1');
+  } catch {
+    return '';
+  }
 }
 
 function trustTexts(trust: TrustFacts | undefined): HostFacts {
