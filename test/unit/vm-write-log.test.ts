@@ -85,9 +85,17 @@ describe('what a power cut leaves', () => {
     expect(readWriteLog(path).isWhole).toBe(false);
   });
 
+  it('a kill before the disk was opened leaves nothing', () => {
+    const path = join(directory, 'log');
+    for (const sizeBytes of [0, 2 * SECTOR]) {
+      writeFileSync(path, Buffer.alloc(sizeBytes));
+      expect(readWriteLog(path)).toEqual({ writes: [], isWhole: true });
+    }
+  });
+
   it('another file is refused', () => {
     const path = join(directory, 'log');
-    writeFileSync(path, Buffer.alloc(2 * SECTOR));
+    writeFileSync(path, Buffer.alloc(2 * SECTOR, 1));
     expect(() => readWriteLog(path)).toThrow(/no log of blklogwrites/);
   });
 });

@@ -165,10 +165,6 @@ function writeOverlay(root: string): void {
     '[Journal]\nForwardToConsole=yes\nMaxLevelConsole=notice\nStorage=volatile\n',
   );
   put(
-    'etc/systemd/system/switchback-guard.timer.d/fast.conf',
-    '[Timer]\nOnBootSec=\nOnUnitInactiveSec=\nOnBootSec=5s\nOnUnitInactiveSec=5s\n',
-  );
-  put(
     'etc/switchback/config.d/10-host.toml',
     `[host]
 class = "os"

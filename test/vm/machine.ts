@@ -2,7 +2,7 @@
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { appendFileSync, copyFileSync, existsSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
-import type { Random } from '#/test/chaos/random.ts';
+import { type Random, randomFrom } from '#/test/chaos/random.ts';
 import { waitFor } from '#/test/support/fleet/fleet.ts';
 import { applyCut, type CutKind, type CutResult, readWriteLog } from './write-log.ts';
 
@@ -98,7 +98,14 @@ export class Machine {
       '-no-user-config',
       '-nodefaults',
     ];
+    // A reset ends QEMU and begins another one: after a warm reset of its own the next kernel takes minutes to unpack itself.
+    argv.push('-action', 'reboot=shutdown');
     const qemu = spawn('qemu-system-x86_64', argv, { stdio: ['ignore', 'pipe', 'pipe'] });
+    qemu.once('exit', (code) => {
+      if (this.#qemu !== qemu || code !== 0) return;
+      if (losesWrites) this.#keepWrites();
+      this.powerOn();
+    });
     qemu.stdout.setEncoding('latin1').on('data', (said: string) => this.#hear(said));
     qemu.stderr.setEncoding('utf8').on('data', (said: string) => this.#hear(`qemu: ${said}`));
     this.#qemu = qemu;
@@ -127,6 +134,13 @@ export class Machine {
       '-blockdev',
       'driver=blklogwrites,node-name=disk,file=overlay,log=log,log-sector-size=512',
     ];
+  }
+
+  /** After a reset: the disk has what was written, and a new log begins. */
+  #keepWrites(): void {
+    const log = readWriteLog(this.#log);
+    if (!log.isWhole) throw new Error(`the log of a QEMU that ended by itself has a hole`);
+    applyCut(log, this.#log, this.#options.disk, 'everything', randomFrom('unused'));
   }
 
   #hear(said: string): void {
@@ -165,10 +179,10 @@ export class Machine {
   async powerOff(): Promise<void> {
     const qemu = this.#qemu;
     if (qemu === null || !this.isOn) return;
+    this.#qemu = null;
     const gone = new Promise((resolve) => qemu.once('exit', resolve));
     qemu.kill('SIGKILL');
     await gone;
-    this.#qemu = null;
   }
 
   /** Power off, and the disk is what the cut leaves of it. Null: the log has a hole, the disk is as it was at power on. */

@@ -11,4 +11,4 @@ for directory in arch/x86/kvm arch/x86/crypto sound net/wireless net/bluetooth d
 done
 chroot . depmod "${kernel##*/}"
 rm -rf usr/share/zoneinfo usr/share/i18n usr/share/locale usr/share/perl5 usr/share/doc usr/share/info usr/share/man usr/share/lintian \
-  usr/share/bash-completion usr/lib/x86_64-linux-gnu/gconv usr/lib/x86_64-linux-gnu/perl-base/unicore usr/share/polkit-1 boot/System.map*
+  usr/share/bash-completion usr/lib/x86_64-linux-gnu/gconv usr/lib/x86_64-linux-gnu/perl-base/unicore usr/share/polkit-1 usr/lib/x86_64-linux-gnu/perl boot/System.map*

@@ -32,11 +32,12 @@ export interface WriteLog {
 export const cutKinds = ['nothing', 'some writes', 'torn writes', 'everything'] as const;
 export type CutKind = (typeof cutKinds)[number];
 
-/** Reads a log. Throws when it is none. */
+/** Reads a log. Throws when it is none; an empty one is of a QEMU that had not opened its disk yet. */
 export function readWriteLog(path: string): WriteLog {
   const file = openSync(path, 'r');
   try {
     const { size } = fstatSync(file);
+    if (isZeroFrom(file, 0, size)) return { writes: [], isWhole: true };
     const header = Buffer.alloc(SECTOR);
     readSync(file, header, 0, SECTOR, 0);
     if (header.readBigUInt64LE(0) !== MAGIC || header.readUInt32LE(24) !== SECTOR)
@@ -50,7 +51,7 @@ export function readWriteLog(path: string): WriteLog {
       writes.push(entry);
       at += SECTOR + (entry.dataAt === null ? 0 : entry.sizeBytes);
     }
-    return { writes, isWhole: isZeroFrom(file, at, size) };
+    return { writes, isWhole: endsAt(file, at, size) };
   } finally {
     closeSync(file);
   }
@@ -76,12 +77,16 @@ function entryOf(header: Buffer, at: number): LoggedWrite | null {
 }
 
 /** The last entry may have been cut short: its own bytes do not count as a hole. */
-function isZeroFrom(file: number, from: number, size: number): boolean {
+function endsAt(file: number, from: number, size: number): boolean {
   const header = Buffer.alloc(SECTOR);
   if (from + SECTOR <= size) {
     readSync(file, header, 0, SECTOR, from);
     if (header.some((byte) => byte !== 0)) return true;
   }
+  return isZeroFrom(file, from, size);
+}
+
+function isZeroFrom(file: number, from: number, size: number): boolean {
   const piece = Buffer.alloc(COPY_BYTES);
   for (let at = from; at < size; at += COPY_BYTES) {
     const read = readSync(file, piece, 0, COPY_BYTES, at);
