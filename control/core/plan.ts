@@ -5,6 +5,7 @@
 import { artifactOf, type HostId, type RolloutId, type VersionId } from '#/protocol/ids.ts';
 import { desiredOf, type Target, versionOf } from './desired.ts';
 import {
+  type Attempt,
   type Host,
   isActive,
   isOnline,
@@ -93,9 +94,11 @@ function withdrawals(scene: Scene): Decision[] {
           ? `held: ${host.hold.reason}`
           : isRevoked(scene, attempt.artifactId)
             ? 'the release was revoked'
-            : isOurs || isDone
-              ? null
-              : 'it is no longer what the host should run';
+            : runsItAlready(host, attempt)
+              ? 'the host runs it already'
+              : isOurs || isDone
+                ? null
+                : 'it is no longer what the host should run';
     if (words !== null)
       result.push({
         kind: 'withdraw',
@@ -105,6 +108,11 @@ function withdrawals(scene: Scene): Decision[] {
       });
   }
   return result;
+}
+
+/** A host that was offered its own version before it had told what it runs: it takes no such offer, nothing would end it. */
+function runsItAlready(host: Host, attempt: Attempt): boolean {
+  return attempt.agentAttempt === null && host.running === attempt.artifactId;
 }
 
 function isRevoked(scene: Scene, id: VersionId): boolean {
