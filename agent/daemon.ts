@@ -240,6 +240,13 @@ async function buildHost(
       link === null ? null : { url: link.controlUrl(), lastContactMs: late.contactMs },
     restarts: () => activator.restarts(),
     trust: () => late.freshness,
+    rotateKeys:
+      link === null || identity === null
+        ? null
+        : async () => {
+            await link.rotateKeys();
+            return { host: host.id, keyId: identity.keyId, sealKey: identity.sealKey };
+          },
     agentVersion: options.version,
     pid: process.pid,
     metrics: createMetrics(),

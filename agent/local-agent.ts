@@ -28,6 +28,8 @@ export interface LocalAgentOptions {
   readonly control: () => Surroundings['control'];
   readonly restarts: () => number;
   readonly trust: () => Surroundings['trust'];
+  /** Null on a host without control. */
+  readonly rotateKeys: LocalAgent['rotateKeys'] | null;
   readonly agentVersion: string;
   readonly pid: number;
   readonly metrics: Metrics;
@@ -90,6 +92,15 @@ class Local implements WiredLocalAgent {
     const refused = this.#options.runner().command(command);
     if (refused === null) return Promise.resolve();
     return Promise.reject(new Problem(refused.code, refused.message));
+  }
+
+  async rotateKeys(): ReturnType<LocalAgent['rotateKeys']> {
+    const { rotateKeys, log } = this.#options;
+    if (rotateKeys === null)
+      throw new Problem('E_UNAVAILABLE', 'this host is not enrolled: it has no keys to trade');
+    const keys = await rotateKeys();
+    log.info({ event: 'keys-rotated', keyId: keys.keyId }, 'the host has new keys, by order');
+    return keys;
   }
 
   history(count: number): ReturnType<LocalAgent['history']> {

@@ -33,12 +33,23 @@ export interface LocalAgent {
   explain(): Promise<readonly string[]>;
   history(count: number): Promise<readonly JournalEntry[]>;
   metricsText(): string;
+  /** Trades the keys of the host for new ones now. @throws Problem E_UNAVAILABLE without control; those of the line to it */
+  rotateKeys(): Promise<HostKeys>;
+}
+
+/** Who the host is from now on. */
+export interface HostKeys {
+  readonly host: string;
+  readonly keyId: string;
+  /** What secrets are sealed to, 64 hex digits. */
+  readonly sealKey: string;
 }
 
 export const localRequest = v.variant('ask', [
   v.strictObject({ ask: v.literal('status') }),
   v.strictObject({ ask: v.literal('explain') }),
   v.strictObject({ ask: v.literal('metrics') }),
+  v.strictObject({ ask: v.literal('rotate-keys') }),
   v.strictObject({
     ask: v.literal('history'),
     count: v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(1000)),
@@ -207,6 +218,8 @@ async function perform(
       return await agent.explain();
     case 'metrics':
       return agent.metricsText();
+    case 'rotate-keys':
+      return await agent.rotateKeys();
     case 'history':
       return await agent.history(wanted.count);
     case 'order': {

@@ -89,6 +89,7 @@ class Link implements HostControlLink {
   readonly #client: Client;
   #at = 0;
   #bearer: Bearer | null = null;
+  #rotation: Promise<void> | null = null;
 
   constructor(options: ControlLinkOptions) {
     const { control } = options.settings;
@@ -138,7 +139,13 @@ class Link implements HostControlLink {
     return { ackSeq: answer.ackSeq, wantFacts: answer.wantFacts };
   }
 
-  async rotateKeys(): Promise<void> {
+  /** One at a time: by age and by order may fall together. */
+  rotateKeys(): Promise<void> {
+    this.#rotation ??= this.#rotate().finally(() => (this.#rotation = null));
+    return this.#rotation;
+  }
+
+  async #rotate(): Promise<void> {
     const { identity, clock } = this.#options;
     const rotation = await identity.beginRotation(clock.wallMs());
     const { host } = identity;

@@ -3,12 +3,12 @@ import { resolve } from 'node:path';
 import { existsSync } from 'node:fs';
 import { errors, isProblem, Problem, type ErrorCode } from '#/protocol/errors.ts';
 import type { VersionId } from '#/protocol/ids.ts';
-import type { AttemptEnd, LocalRequest } from '#/agent/local.ts';
+import type { AttemptEnd, HostKeys, LocalRequest } from '#/agent/local.ts';
 import type { StatusView } from '#/agent/local-view.ts';
 import type { JournalEntry } from '#/agent/ports.ts';
 import type { CliCommand, Invocation } from './command.ts';
 import { readHistory, readLastState } from './offline.ts';
-import { driftText, historyText, progressLine, shortId, statusText } from './render.ts';
+import { driftText, fields, historyText, progressLine, shortId, statusText } from './render.ts';
 import { askAgent } from './socket-client.ts';
 
 const HISTORY_DEFAULT = 20;
@@ -79,6 +79,25 @@ export const localCommands: readonly CliCommand[] = [
     options: noWait,
     examples: ['switchback-agent rollback'],
     run: (invocation) => attempt(invocation, { kind: 'rollback' }, 'the rollback is taken up'),
+  },
+  {
+    ...none,
+    name: 'rotate-keys',
+    summary: 'Trade the keys of this host for new ones, as it does by itself when they are old.',
+    examples: ['switchback-agent rotate-keys'],
+    notes:
+      'The old key ends at once. Secrets stay readable; whoever seals them compares the new key before sealing to it.',
+    async run(invocation) {
+      const keys = await askAgent<HostKeys>(socketOf(invocation), { ask: 'rotate-keys' });
+      invocation.print(keys, () =>
+        fields([
+          ['host', keys.host],
+          ['key id', keys.keyId],
+          ['seal key', keys.sealKey],
+        ]),
+      );
+      return 0;
+    },
   },
   {
     name: 'retry',

@@ -1,7 +1,7 @@
 /** Pins: the change, its signed document, its rollout and its audit entry are one transaction. */
 import type { Group, Host, Pin, Release, Rollout } from '#/control/core/model.ts';
 import { subjectDigest } from '#/bundle/log/entry.ts';
-import type { Repository, RepositoryFile } from '#/control/trust/repository.ts';
+import type { RepositoryFile } from '#/control/trust/repository.ts';
 import {
   clearDesired,
   clearHostDesired,
@@ -228,14 +228,15 @@ export function unpinGroup(desk: Desk, name: GroupName, actor: string): Promise<
   return desk.engine.change(async (draft) => {
     if (draft.group(name).pin === null)
       throw new Problem('E_NOT_FOUND', `group ${name} is not pinned`);
-    await draft.publish(withoutPin(repositoryOf(desk, draft), name));
+    await draft.publish(whereHeld(() => clearDesired(repositoryOf(desk, draft), name)));
     await forgetGroupPin(draft, name, actor);
   });
 }
 
-function withoutPin(repository: Repository, group: GroupName): readonly RepositoryFile[] {
+/** Nothing is published where the keys of the role are elsewhere. */
+function whereHeld(change: () => readonly RepositoryFile[]): readonly RepositoryFile[] {
   try {
-    return clearDesired(repository, group);
+    return change();
   } catch (error) {
     if (isProblem(error, 'E_SIGS')) return [];
     throw error;
@@ -290,11 +291,16 @@ async function keepHostPin(
   await draft.putHost({ ...host, pin });
 }
 
-/** Takes the pin of one host out of the store and of the signed targets, inside a change that goes on. */
+/**
+ * Takes the pin of a host that goes out of the store and of the signed targets, inside a change that goes on. Where the keys of
+ * the group are elsewhere it stays signed: nobody asks for it any more.
+ */
 export async function dropHostPin(desk: Desk, draft: Draft, host: Host): Promise<void> {
-  if (host.pin === null) return;
-  await draft.publish(clearHostDesired(repositoryOf(desk, draft), host.pin.group, host.id));
-  await draft.writer.removePin(host.pin.group, host.id, draft.now);
+  const { pin } = host;
+  if (pin === null) return;
+  const repository = repositoryOf(desk, draft);
+  await draft.publish(whereHeld(() => clearHostDesired(repository, pin.group, host.id)));
+  await draft.writer.removePin(pin.group, host.id, draft.now);
 }
 
 /** The pin of one host was signed away elsewhere, inside the change that publishes that. */
@@ -311,7 +317,8 @@ export function unpinHost(desk: Desk, id: HostId, actor: string): Promise<void> 
   return desk.engine.change(async (draft) => {
     const host = draft.host(id);
     if (host.pin === null) throw new Problem('E_NOT_FOUND', `host ${id} has no pin of its own`);
-    await dropHostPin(desk, draft, host);
+    await draft.publish(clearHostDesired(repositoryOf(desk, draft), host.pin.group, host.id));
+    await draft.writer.removePin(host.pin.group, host.id, draft.now);
     await draft.putHost({ ...host, pin: null });
     await draft.audit(actor, 'unpin', `host/${id}`, { artifactId: host.pin.artifactId });
   });

@@ -2,6 +2,7 @@
  * Starter trust: all keys made by one call, and what is not protected yet because of that. docs/specs/trust.md, section 8.
  */
 import { BUILDERS_PATH } from '#/bundle/trust/documents.ts';
+import { GATES_PATH } from '#/bundle/trust/gates.ts';
 import { secondsAt } from '#/bundle/trust/shape.ts';
 import { type StoredKey, storedKeyOf } from './key-file.ts';
 import {
@@ -14,6 +15,7 @@ import {
   roleKeysOf,
   type SignedDocument,
 } from './repository.ts';
+import { namedSigners, type NamedSigner } from './signers.ts';
 import { readBuilders } from './targets.ts';
 
 export interface StarterKeys {
@@ -45,6 +47,8 @@ export interface RoleStatus {
 
 export interface TrustOverview {
   readonly roles: readonly RoleStatus[];
+  /** Keys of no role: of builders, gates, attesters and the log. */
+  readonly signers: readonly NamedSigner[];
   /** Sentences: what whoever takes over control could do, because of how the keys are held. Empty when all is on. */
   readonly protectionsOff: readonly string[];
 }
@@ -79,7 +83,8 @@ export function trustStatus(
       hasExpired: secondsAt(document.expires, role) <= nowSeconds(repository),
     });
   }
-  return { roles, protectionsOff: protectionsOff(repository, roles) };
+  const signers = namedSigners(repository, heldKeyIds);
+  return { roles, signers, protectionsOff: protectionsOff(repository, roles, signers) };
 }
 
 /** What a role's keys are worth to whoever holds enough of them. */
@@ -92,7 +97,11 @@ const powers: Readonly<Record<Exclude<KeyUse, 'snapshot' | 'timestamp'>, string>
   config: 'sign other config (not read the secrets of what there is)',
 };
 
-function protectionsOff(repository: Repository, roles: readonly RoleStatus[]): readonly string[] {
+function protectionsOff(
+  repository: Repository,
+  roles: readonly RoleStatus[],
+  signers: readonly NamedSigner[],
+): readonly string[] {
   const sentences: string[] = [];
   for (const status of roles) {
     const use = useOf(status.role);
@@ -109,6 +118,13 @@ function protectionsOff(repository: Repository, roles: readonly RoleStatus[]): r
     if (entry.threshold === 1) {
       sentences.push(
         `${BUILDERS_PATH}: class ${entry.class} needs one builder; one stolen key is enough to sign a manifest`,
+      );
+    }
+  }
+  for (const { document, heldKeyIds } of signers) {
+    if (document === GATES_PATH && heldKeyIds.length > 0) {
+      sentences.push(
+        `${GATES_PATH}: control holds a key of the gates; whoever takes over control can say that they passed`,
       );
     }
   }

@@ -1,11 +1,16 @@
-/** `switchback trust pin`: a pin under keys that control does not have. */
+/** `switchback trust pin` and `trust unpin`: pins under keys that control does not have. */
 import { configPath, manifestPath } from '#/bundle/trust/documents.ts';
 import { parseMoment } from '#/control/cli/arguments.ts';
 import type { CliContext } from '#/control/cli/context.ts';
 import type { DescribedCommand } from '#/control/cli/describe.ts';
 import { findConfig, findHost, findRelease } from '#/control/cli/lookup.ts';
 import { openSession } from '#/control/cli/session.ts';
-import { setDesired, setHostDesired } from '#/control/trust/targets.ts';
+import {
+  clearDesired,
+  clearHostDesired,
+  setDesired,
+  setHostDesired,
+} from '#/control/trust/targets.ts';
 import type { Client } from '#/protocol/client.ts';
 import type { ConfigView } from '#/protocol/config-set.ts';
 import type { ArtifactRef, ConfigRef, DesiredDocument } from '#/protocol/documents.ts';
@@ -57,6 +62,29 @@ export function addSignedPin(family: DescribedCommand, context: CliContext): voi
         ? setDesired(repository, document)
         : setHostDesired(repository, document),
     );
+  });
+}
+
+/** `switchback trust unpin`: the same the other way. */
+export function addSignedUnpin(family: DescribedCommand, context: CliContext): void {
+  const command = changing(
+    family,
+    'unpin',
+    'Remove the pin of a group, or of one host of it, under keys that control does not have.',
+    'web --host h-3f2a --key ann.json --out unpin.proposal --reason "follows its group again"',
+  )
+    .argument('<group>', 'the group')
+    .option('--host <host>', 'the pin of this host of the group; it follows its group again');
+  command.action(async (group: string) => {
+    const { host } = command.opts<{ host?: string }>();
+    const { client } = await openSession(context, command).connect();
+    const id = host === undefined ? null : await findHost(client, host);
+    await run(context, command, (repository) => {
+      const files =
+        id === null ? clearDesired(repository, group) : clearHostDesired(repository, group, id);
+      if (files.length > 0) return files;
+      throw new Problem('E_NOT_FOUND', `${id ?? group} has no signed pin in group ${group}`);
+    });
   });
 }
 

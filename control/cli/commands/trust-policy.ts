@@ -1,6 +1,12 @@
 /** `switchback trust policy` and `switchback gate test`: the signed documents of the policy, and rules tried before they are signed. */
 import { resolve } from 'node:path';
-import { type LogDocument, logDocument, readDocument } from '#/bundle/trust/documents.ts';
+import {
+  type BuildersDocument,
+  buildersDocument,
+  type LogDocument,
+  logDocument,
+  readDocument,
+} from '#/bundle/trust/documents.ts';
 import {
   type AttestersDocument,
   attestersDocument,
@@ -15,7 +21,7 @@ import { renderTable } from '#/control/cli/render/table.ts';
 import { openSession } from '#/control/cli/session.ts';
 import { setAttesters, setGates } from '#/control/trust/gates.ts';
 import type { Repository, RepositoryFile } from '#/control/trust/repository.ts';
-import { setLog } from '#/control/trust/targets.ts';
+import { setBuilders, setLog } from '#/control/trust/targets.ts';
 import { Problem } from '#/protocol/errors.ts';
 import { changing, run } from './trust-change.ts';
 
@@ -49,9 +55,12 @@ export function addPolicyDocument(family: DescribedCommand, context: CliContext)
   const command = changing(
     family,
     'policy',
-    'Set the gates, the attesters or the audit log that hosts go by: a JSON file, told by its schema.',
+    'Set the builders, gates, attesters or audit log that hosts go by: a JSON file, told by its schema.',
     'gates.json --key policy.json --reason "two approvals for prod"',
-  ).argument('<file>', 'switchback.gates/1, switchback.attesters/1 or switchback.log/1');
+  ).argument(
+    '<file>',
+    'switchback.builders/1, switchback.gates/1, switchback.attesters/1 or switchback.log/1',
+  );
   command.action(async (file: string) => {
     const path = resolve(context.cwd, file);
     const change = await changeOf(path);
@@ -75,6 +84,10 @@ async function changeOf(
   if (schema === 'switchback.attesters/1') {
     const document: AttestersDocument = readDocument(path, attestersDocument, bytes);
     return (repository) => setAttesters(repository, document);
+  }
+  if (schema === 'switchback.builders/1') {
+    const document: BuildersDocument = readDocument(path, buildersDocument, bytes);
+    return (repository) => setBuilders(repository, document);
   }
   if (schema === 'switchback.log/1') {
     const document: LogDocument = readDocument(path, logDocument, bytes);

@@ -9,7 +9,7 @@ import { trustStatus } from '#/control/trust/starter.ts';
 import { addTrustChanges } from './trust-change.ts';
 import { addPolicyDocument, addTrustKeysList } from './trust-policy.ts';
 import { addTrustKeyCommands } from './trust-keys.ts';
-import { addSignedPin } from './trust-pin.ts';
+import { addSignedPin, addSignedUnpin } from './trust-pin.ts';
 import { addTrustSigning } from './trust-sign.ts';
 
 export function addTrustCommands(program: DescribedCommand, context: CliContext): void {
@@ -18,6 +18,7 @@ export function addTrustCommands(program: DescribedCommand, context: CliContext)
   addStatus(family, context);
   addTrustChanges(family, context);
   addSignedPin(family, context);
+  addSignedUnpin(family, context);
   addTrustSigning(family, context);
   addPolicyDocument(family, context);
   addTrustKeysList(family, context);
@@ -32,7 +33,7 @@ function addStatus(family: DescribedCommand, context: CliContext): void {
   command
     .explain(
       ['switchback trust status'],
-      '`{roles: [{role, threshold, keyIds, heldKeyIds, version, expires, hasExpired}], protectionsOff: [text]}`',
+      '`{roles: [{role, threshold, keyIds, heldKeyIds, version, expires, hasExpired}], signers: [{document, signs, threshold, keyIds, heldKeyIds}], protectionsOff: [text]}`',
     )
     .action(async () => {
       const session = openSession(context, command);
@@ -43,7 +44,7 @@ function addStatus(family: DescribedCommand, context: CliContext): void {
       const overview = await overPublished(client, (store) =>
         trustStatus({ store, keys: [], nowMs }, held),
       );
-      session.print(overview, ({ roles, protectionsOff }) => {
+      session.print(overview, ({ roles, signers, protectionsOff }) => {
         const table = renderTable(
           roles,
           [
@@ -68,10 +69,26 @@ function addStatus(family: DescribedCommand, context: CliContext): void {
           session.style,
           'no roles',
         );
+        const named = renderTable(
+          signers,
+          [
+            { title: 'SIGNS', value: (signer) => harmless(signer.signs) },
+            { title: 'NEEDS', value: (signer) => `${signer.threshold} of ${signer.keyIds.length}` },
+            { title: 'HELD', value: (signer) => String(signer.heldKeyIds.length) },
+            { title: 'NAMED IN', value: (signer) => signer.document },
+            {
+              title: 'KEYS',
+              value: (signer) => signer.keyIds.map((key) => key.slice(0, 12)).join(', '),
+              flexible: true,
+            },
+          ],
+          session.style,
+          'no other keys',
+        );
         const off = protectionsOff.map(
           (text) => `  ${session.style.paint('warn', harmless(text))}\n`,
         );
-        return `${table}\nnot protected:\n${off.length === 0 ? '  nothing\n' : off.join('')}`;
+        return `${table}\n${named}\nnot protected:\n${off.length === 0 ? '  nothing\n' : off.join('')}`;
       });
     });
 }

@@ -244,6 +244,25 @@ it('G08, G09 a secret, its digest or its data key, at control or where it is pub
   ]);
 });
 
+it('a host that trades its keys by order is believed at once, or is sealed to unasked', async () => {
+  const { agent } = guarded.witness;
+  const was = guarded.world.control.engine.fleet.hosts.get(id)!;
+  const told = JSON.parse(await agent.command('rotate-keys', '--json')) as Record<string, string>;
+  const now = guarded.world.control.engine.fleet.hosts.get(id)!;
+  expect(now).toMatchObject({ sealKey: told['sealKey'], keyId: told['keyId'] });
+  expect([now.keyId === was.keyId, now.sealKey === was.sealKey]).toEqual([false, false]);
+  guarded.reports.length = 0;
+  await guarded.runs(versionIdOf(artifact, config));
+  const file = await made(8);
+  const { sealedFor, strangers } = JSON.parse(
+    await guarded.op.ok('config', 'seal', file, '--json'),
+  ) as { sealedFor: string[]; strangers: object[] };
+  expect(sealedFor).toEqual([]);
+  expect(strangers).toContainEqual({ host: id, sealKey: told['sealKey'], why: 'other key' });
+  const again = await guarded.op.ok('config', 'seal', file, '--accept', id, '--json');
+  expect(JSON.parse(again)).toMatchObject({ added: [id] });
+});
+
 function dataKeyOf(file: string): Uint8Array {
   const { keys } = JSON.parse(readFileSync(join(guarded.directory, file), 'utf8')) as {
     keys: Record<string, string>;

@@ -69,6 +69,7 @@ async function agent(): Promise<void> {
     },
     host: { id: 'h-1', group: 'web', class: 'web' },
     control: () => ({ url: 'https://control', lastContactMs: 0 }),
+    rotateKeys: null,
     trust: () => null,
     restarts: () => 2,
     agentVersion: '0.1.0',
