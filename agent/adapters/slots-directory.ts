@@ -203,7 +203,7 @@ class DirectorySlots implements Slots {
       const missingBytes = needBytes - freeBytes;
       throw new Problem(
         'E_SPACE',
-        `${bytesText(missingBytes)} are missing on ${root}: ${bytesText(needBytes)} needed, ${bytesText(freeBytes)} free`,
+        `${bytesText(missingBytes)} are missing on ${root}: ${bytesText(needBytes)} needed, ${bytesText(this.#options.reserveBytes)} of it a reserve, ${bytesText(freeBytes)} free`,
         { path: root, missingBytes, needBytes, freeBytes },
       );
     }

@@ -95,7 +95,7 @@ class PartitionSlots implements Slots {
     const missingBytes = needBytes - freeBytes;
     throw new Problem(
       'E_SPACE',
-      `${bytesText(missingBytes)} are missing on ${stateDirectory}: ${bytesText(needBytes)} needed, ${bytesText(freeBytes)} free`,
+      `${bytesText(missingBytes)} are missing on ${stateDirectory}: ${bytesText(needBytes)} needed, ${bytesText(reserveBytes)} of it a reserve, ${bytesText(freeBytes)} free`,
       { path: stateDirectory, missingBytes, needBytes, freeBytes },
     );
   }

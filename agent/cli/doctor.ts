@@ -291,7 +291,9 @@ function examineGuard(settings: Settings): Finding {
     return broken(
       subject,
       'has not run since this boot, or nothing was installed yet',
-      'systemctl enable --now switchback-guard.timer switchback-guard-boot.service: without it nothing takes a version back when the agent cannot.',
+      existsSync('/run/systemd/system')
+        ? 'systemctl enable --now switchback-guard.timer switchback-guard-boot.service: without it nothing takes a version back when the agent cannot.'
+        : 'There is no systemd here: start switchback-guard once a minute yourself. Without it nothing takes a version back when the agent cannot.',
     );
   }
   const [bootId, uptime] = text.trim().split(' ');

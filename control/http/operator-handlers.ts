@@ -153,7 +153,7 @@ export const hostHandlers: Handlers<HostRoute> = {
     const ids =
       query.group === undefined
         ? [...engine.fleet.hosts.keys()]
-        : [...(engine.fleet.hostsOf.get(query.group) ?? [])];
+        : [...(engine.fleet.hostsOf.get(groupNamed(services, query.group).name) ?? [])];
     ids.sort();
     const scenes = new Map([...engine.fleet.groups.values()].map((g) => [g.name, engine.scene(g)]));
     const items = [];

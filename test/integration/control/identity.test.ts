@@ -189,6 +189,8 @@ describe('one identity, two machines', () => {
     });
     expect(fresh.labels).toEqual({ role: 'web' });
     const list = await world.admin.call('hostList', {});
+    const elsewhere = world.admin.call('hostList', { query: { group: 'wbe' } });
+    await expect(elsewhere).rejects.toMatchObject({ code: 'E_NOT_FOUND' });
     expect(list.items.map((h) => h.id)).toEqual([fresh.id]);
   });
 
