@@ -235,11 +235,17 @@ describe('who signed it', () => {
 
   it('G05 signed by a key of its scope that was revoked: refused', async () => {
     const scene = ready();
+    const { world } = scene;
     const config = makeConfig([scene.artifact], 1);
-    listConfig(scene.world, config);
+    const stolen = signerNumber(3);
+    // Two keys, each of which may sign; the thief has one, and the role is listed with the other.
+    const keys = [world.key('config').key, stolen.key];
+    world.publish(addScope(world.repository(), 'web', { keys, threshold: 1 }));
+    const parts = { payload: config.known.bytes, sealed: config.sealed, signers: [stolen] };
+    forge(world, config.ref, parts);
     pinned(scene, config);
-    const { keyId } = scene.world.key('config').key;
-    scene.world.publish(revoke(scene.world.repository(), { keyIds: [keyId] }));
+    expect(await resolve(scene, scene.artifact, config.ref)).not.toBeNull();
+    world.publish(revoke(world.repository(), { keyIds: [stolen.key.keyId] }));
     await refuses(scene, 'E_SIGS', config.ref);
   });
 

@@ -70,6 +70,38 @@ describe('roles', () => {
     expect(refused.filter((entry) => entry.actor === 'viewer-all')).toHaveLength(10);
   });
 
+  it('E01 a route answers somebody without a credential, or with that of another plane', async () => {
+    const ask = async (name: RouteName, bearer: string | null): Promise<number> => {
+      const { method, path } = routeOf(name);
+      const url = world.control.url + path.replaceAll(/:([a-z]+)/g, 'x').replace('*', 'x');
+      const headers = bearer === null ? {} : { authorization: `Bearer ${bearer}` };
+      const cut = new AbortController();
+      const answer = await fetch(url, { method, headers, signal: cut.signal });
+      cut.abort();
+      return answer.status;
+    };
+    for (const name of Object.keys(routes) as RouteName[]) {
+      const { plane, permission } = routeOf(name);
+      const answers = [
+        await ask(name, null),
+        await ask(name, 'sbt_nonsense'),
+        ...(plane === 'operator' ? [await ask(name, web.token)] : []),
+        ...(permission === 'host' ? [await ask(name, world.adminToken)] : []),
+      ];
+      // What is served to anybody is public or signed; what carries a signature of its own is refused for lack of it.
+      const isOpen = permission === 'none' || permission === 'signature';
+      const refused = isOpen ? answers.filter((status) => status === 403) : answers;
+      expect([name, refused]).toEqual([name, isOpen ? [] : answers.map(() => 401)]);
+    }
+    // The event stream, which stays open for whoever may see it.
+    for (const role of Object.keys(rolePermissions) as Role[]) {
+      const granted = (rolePermissions[role] as readonly string[]).includes(
+        routeOf('events').permission,
+      );
+      expect([role, await ask('events', await tokenOf(role))]).toEqual([role, granted ? 200 : 403]);
+    }
+  });
+
   it('E16 an operator of one group changes another, or the fleet', async () => {
     const release = await world.release(1);
     const ann = world.operator(await tokenOf('operator', ['web']));
