@@ -197,6 +197,7 @@ class Verifier implements AgentTrust {
   }
 
   async resolveFile(...[path, context]: Parameters<Trust['resolveFile']>): Promise<Offer> {
+    await this.#refreshWhereAnswered(context.nowMs);
     const { memory } = await this.#load();
     const now = await this.#now(context.nowMs);
     const { keys, threshold } = await this.#releaseKeys(context.class, now);
@@ -289,6 +290,18 @@ class Verifier implements AgentTrust {
     ({ set } = policy);
     await this.#keep(set, policy.memory);
     return { set, session };
+  }
+
+  /**
+   * Floors and revocations as they are now, for a state that was lost or put back (H03, H05). A file is the way to help a host
+   * whose control is gone or lies: what it does not answer, or what is refused of it, changes nothing; the watch of freshness tells.
+   */
+  async #refreshWhereAnswered(nowMs: number): Promise<void> {
+    try {
+      await this.#refresh(nowMs);
+    } catch (error) {
+      if (!isProblem(error)) throw error;
+    }
   }
 
   #session(now: number): Session {

@@ -9,9 +9,10 @@ import { canonicalDocument } from '#/bundle/canonical.ts';
 import { memberHeader, padding } from '#/bundle/container.ts';
 import { encodeEnvelope, MANIFEST_PAYLOAD_TYPE, signEnvelope } from '#/bundle/dsse.ts';
 import type { Signer } from '#/bundle/keys.ts';
-import type { TrustStore } from '#/bundle/trust/client.ts';
+import type { TrustFetch, TrustStore } from '#/bundle/trust/client.ts';
 import { readKeyFile, writeKeyFile } from '#/control/trust/key-file.ts';
 import { revoke, setFloors } from '#/control/trust/targets.ts';
+import { Problem } from '#/protocol/errors.ts';
 import {
   assignmentOf,
   contextOf,
@@ -30,10 +31,15 @@ afterEach(async () => {
   await rm(directory, { recursive: true });
 });
 
-function agent(world: TrustWorld, store: TrustStore, targets: Uint8Array | null = null) {
+function agent(
+  world: TrustWorld,
+  store: TrustStore,
+  targets: Uint8Array | null = null,
+  fetch: TrustFetch = world.fetch(),
+) {
   return createTrust({
     anchor: { root: world.files.get('metadata/1.root.json')!, targets },
-    fetch: world.fetch(),
+    fetch,
     store,
     owner: HOST,
     arch: 'amd64',
@@ -42,6 +48,10 @@ function agent(world: TrustWorld, store: TrustStore, targets: Uint8Array | null 
     onNotice: () => undefined,
   });
 }
+
+/** Control does not answer. */
+const silence = (): Promise<never> => Promise.reject(new Problem('E_NETWORK', 'no route to host'));
+const unreachable: TrustFetch = { metadata: silence, target: silence };
 
 /** The leading members of a bundle file: all that is looked at before its content. */
 async function bundleFile(release: number, signers: readonly Signer[]): Promise<string> {
@@ -107,14 +117,15 @@ describe('bundle files without control', () => {
   it('a file signed by the release keys is offered, from the cached or from the built-in delegation', async () => {
     const { world, artifact, trust, store } = await ready();
     const path = await bundleFile(1, [world.key('release')]);
-    await expect(trust.resolveFile(path, context)).rejects.toMatchObject({ code: 'E_SIGS' });
+    const before = agent(world, store, null, unreachable);
+    await expect(before.resolveFile(path, context)).rejects.toMatchObject({ code: 'E_SIGS' });
     await trust.resolve(assignmentOf(artifact), contextOf(NOW_MS));
-    const offer = await trust.resolveFile(path, context);
+    const offer = await agent(world, store, null, unreachable).resolveFile(path, context);
     expect(offer).toMatchObject({ artifactId: artifact.artifactId, sources: [`file://${path}`] });
     const built = world.files.get('metadata/3.targets.json')!;
     await rm(directory, { recursive: true });
     directory = await mkdtemp(`${tmpdir()}/trust-files-`);
-    const alone = agent(world, createTrustStore(nodeFiles(), directory), built);
+    const alone = agent(world, createTrustStore(nodeFiles(), directory), built, unreachable);
     const second = await bundleFile(1, [world.key('release')]);
     expect((await alone.resolveFile(second, context)).artifactId).toBe(artifact.artifactId);
     expect(store).toBeDefined();
@@ -153,6 +164,56 @@ describe('bundle files without control', () => {
     world.publish(revoke(world.repository(), { artifacts: [artifactId] }));
     await trust.refresh(NOW_MS);
     await expect(trust.resolveFile(fifth, context)).rejects.toMatchObject({ code: 'E_REVOKED' });
+  });
+});
+
+describe('bundle files on a host whose state was lost or put back', () => {
+  const context = { class: 'web', nowMs: NOW_MS };
+  /** A host that saw a pin, before release 1 was revoked and the floor rose. */
+  async function rewound() {
+    const world = new TrustWorld();
+    const first = world.release(1);
+    world.pin(first, 1);
+    const store = createTrustStore(nodeFiles(), directory);
+    await agent(world, store).resolve(assignmentOf(first), contextOf(NOW_MS));
+    world.publish(revoke(world.repository(), { artifacts: [first.artifactId] }));
+    world.publish(setFloors(world.repository(), { web: 3 }));
+    const files = [1, 2, 3].map((release) => bundleFile(release, [world.key('release')]));
+    return { world, store, files: await Promise.all(files) };
+  }
+
+  it('H05 a file that was revoked since, or is below the floor of now, is installed', async () => {
+    const { world, store, files } = await rewound();
+    const trust = agent(world, store);
+    for (const [at, code] of ['E_REVOKED', 'E_FLOOR'].entries())
+      await expect(trust.resolveFile(files[at]!, context)).rejects.toMatchObject({ code });
+    expect((await trust.resolveFile(files[2]!, context)).manifest.release).toBe(3);
+    // And it does not forget that, when control is gone afterwards.
+    const later = agent(world, store, null, unreachable);
+    await expect(later.resolveFile(files[0]!, context)).rejects.toMatchObject({
+      code: 'E_REVOKED',
+    });
+  });
+
+  it('H03 the memory is gone: the floors are not those of the policy', async () => {
+    const { world, store, files } = await rewound();
+    await rm(`${directory}/memory`);
+    const trust = agent(world, store);
+    await expect(trust.resolveFile(files[0]!, context)).rejects.toMatchObject({
+      code: 'E_REVOKED',
+    });
+    await expect(trust.resolveFile(files[1]!, context)).rejects.toMatchObject({ code: 'E_FLOOR' });
+  });
+
+  it('a control that is silent, or lies, keeps root from helping the host', async () => {
+    const { world, store, files } = await rewound();
+    for (const fetch of [
+      unreachable,
+      { metadata: async () => Buffer.from('junk'), target: async () => null },
+    ]) {
+      const trust = agent(world, store, null, fetch);
+      expect((await trust.resolveFile(files[1]!, context)).manifest.release).toBe(2);
+    }
   });
 });
 
