@@ -15,7 +15,7 @@ const GUARD = join(import.meta.dirname, '../../../packaging/guard/switchback-gua
 const OLD = 'a'.repeat(64) as ArtifactId;
 const NEW = 'b'.repeat(64) as ArtifactId;
 const BOOT = readFileSync('/proc/sys/kernel/random/boot_id', 'latin1').trim();
-const ROUNDS = 12;
+const ROUNDS = 40;
 
 let base = '';
 let agent: ChildProcess | null = null;
