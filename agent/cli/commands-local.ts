@@ -84,6 +84,7 @@ export const localCommands: readonly CliCommand[] = [
     ...none,
     name: 'rotate-keys',
     summary: 'Trade the keys of this host for new ones, as it does by itself when they are old.',
+    json: '{host, keyId, sealKey}',
     examples: ['switchback-agent rotate-keys'],
     notes:
       'The old key ends at once. Secrets stay readable; whoever seals them compares the new key before sealing to it.',
