@@ -5,6 +5,7 @@
  */
 import { type Random, randomFrom } from '#/test/chaos/random.ts';
 import type { HostDetail } from '#/protocol/host.ts';
+import { waitFor } from '#/test/support/fleet/fleet.ts';
 import { cutKinds } from './write-log.ts';
 import { firstVersion, secondVersion, type VmVersion } from './versions.ts';
 import type { World } from './world.ts';
@@ -33,6 +34,8 @@ const AIM_SECONDS = 600;
 const BACK_SECONDS = 600;
 const PAUSE_MS = 100;
 const UPDATE_SECONDS = 1800;
+/** What a cut in a trial may end as: its boots are used up, or its time. */
+const CUT_CODES = /^E_(?:FELL_BACK|TRIAL_BOOTS|DEADLINE)$/;
 /** A cut comes up to so long after the phase has begun, sooner more often than later. */
 const LATER_SECONDS = 20;
 
@@ -87,7 +90,10 @@ class Life {
 
   /** Resolves with whether nothing is left to come. */
   async goesOn(host: HostDetail): Promise<boolean> {
-    if (host.runningVersion !== this.#wanted.version || host.state !== 'idle') return true;
+    if (host.runningVersion !== this.#wanted.version || host.state !== 'idle') {
+      await this.#tryAgain(host);
+      return true;
+    }
     if (!this.#returns) return false;
     this.#wanted = this.#wanted === firstVersion ? secondVersion : firstVersion;
     await this.world.pin(this.#wanted);
@@ -95,7 +101,23 @@ class Life {
   }
 
   async untilOver(): Promise<void> {
-    await this.world.untilRests(this.#wanted, UPDATE_SECONDS);
+    const { world } = this;
+    const isOver = async (): Promise<true | null> => {
+      const host = await world.detail();
+      await this.#tryAgain(host);
+      return host.runningVersion === this.#wanted.version && host.state === 'idle' ? true : null;
+    };
+    await waitFor('the last update ends', world.ms(UPDATE_SECONDS), isOver, PAUSE_MS);
+  }
+
+  /** Cuts may use up the boots of a trial; the version is then taken back as it should, and an operator orders it anew. */
+  async #tryAgain(host: HostDetail): Promise<void> {
+    if (host.state !== 'idle' || host.targetVersion !== this.#wanted.version) return;
+    const denied = host.denied.find(({ artifactId }) => artifactId === host.target);
+    if (denied === undefined) return;
+    if (!CUT_CODES.test(denied.code))
+      throw new Error(`${this.#wanted.version} is good, and was taken back: ${denied.code}`);
+    await this.world.fleet.cli(['host', 'retry', host.id, '--reason', 'power cuts']);
   }
 }
 

@@ -68,12 +68,13 @@ export class Machine {
       '-machine',
       'q35',
       '-accel',
-      'tcg,thread=multi',
+      'tcg,thread=single',
       // A processor with more features has drivers loaded for them, which is slow under emulation.
       '-cpu',
       'Nehalem',
+      // One: with more, a processor may never see that the kernel has changed its own code, and hangs (QEMU's TCG).
       '-smp',
-      '2',
+      '1',
       '-m',
       String(MEMORY_MB),
       ...(firmware === 'efi' ? efi : []),
