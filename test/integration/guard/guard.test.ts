@@ -20,11 +20,9 @@ import { createSupervisor, programEnvironment, type Program } from '#/agent/adap
 import { decodeTicket, encodeTicket } from '#/agent/adapters/ticket.ts';
 import type { Ticket } from '#/agent/core/ticket.ts';
 import type { ArtifactId } from '#/protocol/ids.ts';
+import { BOOT, monotonicMs, NEW, OLD, openTicket } from '#/test/support/guard-ticket.ts';
 
 const GUARD = join(import.meta.dirname, '../../../packaging/guard/switchback-guard');
-const OLD = 'a'.repeat(64) as ArtifactId;
-const NEW = 'b'.repeat(64) as ArtifactId;
-const BOOT = readFileSync('/proc/sys/kernel/random/boot_id', 'latin1').trim();
 const LOST_MS = 60_000;
 
 let base = '';
@@ -69,43 +67,9 @@ const files = () =>
     slotPath: (slot) => join(root, 'releases', slot),
   });
 
-const monotonicMs = (): number => Number(process.hrtime.bigint() / 1_000_000n);
+const ticket = (change: Partial<Ticket> = {}): Ticket =>
+  openTicket(join(root, 'releases', NEW), change);
 
-function ticket(change: Partial<Ticket> = {}): Ticket {
-  return {
-    schema: 'switchback.ticket/1',
-    attempt: 'c'.repeat(32),
-    kind: 'install',
-    rolloutId: null,
-    artifactId: NEW,
-    version: '2.0',
-    class: 'web',
-    release: 2,
-    retryGeneration: 0,
-    targetSlot: NEW,
-    targetIdentity: join(root, 'releases', NEW),
-    rollbackSlot: OLD,
-    rollbackArtifact: OLD,
-    state: 'open',
-    reason: null,
-    maxBoots: 2,
-    bootsUsed: 0,
-    armBootId: BOOT,
-    lastBootId: BOOT,
-    deadlineRunMs: 1_000_000,
-    clock: { runMs: 100_000, bootId: BOOT, monotonicMs: monotonicMs() },
-    plan: {
-      soakMs: 1,
-      deadlineMs: 900_000,
-      maxBoots: 2,
-      control: 'offline-ok',
-      oneWay: false,
-      checks: [],
-    },
-    baselinePassed: ['http'],
-    ...change,
-  };
-}
 /** A host on trial: ticket, settings, and how both versions are started. */
 async function onTrial(
   change: Partial<Ticket> = {},

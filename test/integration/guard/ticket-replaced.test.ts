@@ -1,5 +1,5 @@
 import { execFile, spawn, type ChildProcess } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setImmediate as turn } from 'node:timers/promises';
@@ -9,12 +9,9 @@ import { nodeFiles } from '#/agent/adapters/file-port.ts';
 import { guardFiles } from '#/agent/adapters/guard-files.ts';
 import { encodeTicket } from '#/agent/adapters/ticket.ts';
 import type { Ticket } from '#/agent/core/ticket.ts';
-import type { ArtifactId } from '#/protocol/ids.ts';
+import { NEW, openTicket } from '#/test/support/guard-ticket.ts';
 
 const GUARD = join(import.meta.dirname, '../../../packaging/guard/switchback-guard');
-const OLD = 'a'.repeat(64) as ArtifactId;
-const NEW = 'b'.repeat(64) as ArtifactId;
-const BOOT = readFileSync('/proc/sys/kernel/random/boot_id', 'latin1').trim();
 const ROUNDS = 40;
 
 let base = '';
@@ -49,42 +46,8 @@ afterEach(() => {
   rmSync(base, { recursive: true });
 });
 
-function ticket(change: Partial<Ticket>): Uint8Array {
-  const value: Ticket = {
-    schema: 'switchback.ticket/1',
-    attempt: 'c'.repeat(32),
-    kind: 'install',
-    rolloutId: null,
-    artifactId: NEW,
-    version: '2.0',
-    class: 'web',
-    release: 2,
-    retryGeneration: 0,
-    targetSlot: NEW,
-    targetIdentity: join(base, 'slots/releases', NEW),
-    rollbackSlot: OLD,
-    rollbackArtifact: OLD,
-    state: 'open',
-    reason: null,
-    maxBoots: 2,
-    bootsUsed: 0,
-    armBootId: BOOT,
-    lastBootId: BOOT,
-    deadlineRunMs: 1_000_000,
-    clock: { runMs: 0, bootId: BOOT, monotonicMs: Number(process.hrtime.bigint() / 1_000_000n) },
-    plan: {
-      soakMs: 1,
-      deadlineMs: 900_000,
-      maxBoots: 2,
-      control: 'offline-ok',
-      oneWay: false,
-      checks: [],
-    },
-    baselinePassed: [],
-    ...change,
-  };
-  return encodeTicket(value);
-}
+const ticket = (change: Partial<Ticket>): Uint8Array =>
+  encodeTicket(openTicket(join(base, 'slots/releases', NEW), change));
 
 describe('guard: an agent that lives replaces the ticket while it is read', () => {
   it('it is one of them or none, never damaged, and nothing is taken back', async () => {
