@@ -65,9 +65,9 @@ for (const loader of turns) {
 process.stdout.write(`${passed} passed, ${failed} failed\n`);
 process.exitCode = failed === 0 ? 0 : 1;
 
-/** Later steps need the first ones: those are run whatever is chosen. The first failure ends a loader's turn. */
+/** A machine is started whatever is chosen. The first failure ends a loader's turn. */
 async function runScenarios(world: World, loader: Loader): Promise<void> {
-  const chosen = scenarios.filter(({ title }, index) => index <= 1 || only.test(title));
+  const chosen = scenarios.filter(({ title }, index) => index === 0 || only.test(title));
   world.images.prepare(chosen.flatMap(({ version }) => version ?? []));
   for (const { title, run } of chosen) {
     if (!(await line(`${loader}: ${title}`, () => run(world)))) return;

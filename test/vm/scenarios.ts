@@ -1,4 +1,4 @@
-/** What is done to a machine, in this order, on one disk: each step begins where the one before has ended. */
+/** What is done to a machine, in this order, on one disk: each step begins where the one before has ended, and each but the first may be left out. */
 import {
   badVersions,
   firstVersion,
@@ -38,7 +38,7 @@ const STARVED_MS = 25_000;
 
 /** The machine is held in a trial: neither kernel, watchdog, guard nor agent may take that for a fault of the version. */
 const commitStarved = (to: VmVersion): Scenario => ({
-  title: `F64 ${secondVersion.name} to ${to.name} commits, though the machine gets no processor for ${STARVED_MS / 1000} s of its trial`,
+  title: `F64 ${to.name} commits, though the machine gets no processor for ${STARVED_MS / 1000} s of its trial`,
   version: to,
   async run(world) {
     await world.images.release(to);
@@ -52,13 +52,14 @@ const commitStarved = (to: VmVersion): Scenario => ({
 });
 
 const takenBack = (bad: VmVersion): Scenario => ({
-  title: `F36 ${secondVersion.name} to a version of which ${bad.wrong}`,
+  title: `F36 a version of which ${bad.wrong} is taken back`,
   version: bad,
   async run(world) {
     await world.images.release(bad);
     const said = world.machine.console.length;
+    const good = world.resting;
     await world.pin(bad);
-    const told = await world.untilTakenBack(bad, secondVersion, UPDATE_SECONDS);
+    const told = await world.untilTakenBack(bad, good, UPDATE_SECONDS);
     if (!bad.shows.test(world.machine.console.slice(said)))
       throw new Error(
         `the console does not show ${bad.shows.source}: it went wrong in another way`,

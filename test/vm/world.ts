@@ -34,6 +34,7 @@ export class World {
   readonly directory: string;
   readonly #options: WorldOptions;
   #id = '';
+  #resting = firstVersion;
   /** The last boot that control had heard of when the power went. */
   #bootBeforeCut: string | null = null;
 
@@ -117,9 +118,14 @@ export class World {
     return await this.fleet.api().call('hostShow', { params: { host: this.#id as HostId } });
   }
 
+  /** What the host rested on last. */
+  get resting(): VmVersion {
+    return this.#resting;
+  }
+
   /** Control hears from the running version that nothing is under way. */
   async untilRests(version: VmVersion, seconds: number): Promise<HostDetail> {
-    return await this.#until(
+    const host = await this.#until(
       `the host rests on ${version.version}`,
       seconds,
       (host) =>
@@ -128,6 +134,8 @@ export class World {
         host.isOnline &&
         host.healthy !== false,
     );
+    this.#resting = version;
+    return host;
   }
 
   async untilState(state: string, seconds: number): Promise<HostDetail> {
