@@ -106,7 +106,7 @@ async function reachedBy({
   if (ticket === null || ticket === 'damaged') return null;
   const target = requirePartitionSlot(ticket.targetSlot);
   if ((await disk.live()) !== otherSlot(target)) return null;
-  return await phases.reachedBefore((await disk.device(target)).partUuid);
+  return await phases.reachedBefore((await disk.device(target)).partUuid, ticket.armBootId);
 }
 
 /** P12, P14: once more what the loader itself will read. @throws Problem E_BOOT */

@@ -15,9 +15,14 @@ const PHASES: Readonly<Record<string, string>> = {
   agent: 'its agent',
 };
 
+const NOT_ITS_INITRD = 'its kernel, at most';
+
 export interface BootPhases {
-  /** Where the boot before this one stopped, if it was one of this root partition; otherwise it never came to its initrd. */
-  reachedBefore(partUuid: string): Promise<string>;
+  /**
+   * Where the boot before this one stopped, if it was one of this root partition. If it was that in which the trial was armed, the
+   * partition never came to its initrd.
+   */
+  reachedBefore(partUuid: string, armBootId: string): Promise<string>;
   /** The agent runs in this boot. A no-op without the mark of an initrd. */
   markAgent(): Promise<void>;
 }
@@ -36,10 +41,13 @@ export function bootPhases(files: FilePort, stateDirectory: string): BootPhases 
     }
   };
   return {
-    async reachedBefore(partUuid) {
-      const [root, , phase = ''] = await read(`${current}.former`);
-      const words = root?.toLowerCase() === partUuid.toLowerCase() ? PHASES[phase] : undefined;
-      return words ?? 'its kernel, at most';
+    async reachedBefore(partUuid, armBootId) {
+      const [root, bootId, phase = ''] = await read(`${current}.former`);
+      if (root?.toLowerCase() === partUuid.toLowerCase()) return PHASES[phase] ?? NOT_ITS_INITRD;
+      // The old slot has started more than once since; its own mark has taken the place of the other's.
+      if (bootId !== undefined && bootId !== armBootId)
+        return 'unknown, the host has restarted since';
+      return NOT_ITS_INITRD;
     },
     async markAgent() {
       const [root, bootId, phase] = await read(current);
