@@ -2,8 +2,16 @@
  * Attacks on config sets and sealed secrets against a host that runs: every version takes a config set, and a real service reads
  * it. The forms one by one: ../config-sets.test.ts; the operator's side and control: ../control/config.test.ts.
  */
-import { chmodSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync } from 'node:fs';
-import { statSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { base64Of, bytesOfBase64 } from '#/bundle/base64.ts';

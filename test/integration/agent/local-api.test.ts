@@ -232,6 +232,12 @@ describe('commands', () => {
     });
   });
 
+  it('rotate-keys on a host that is not enrolled is called done', async () => {
+    await agent();
+    const { code, error } = await cli('rotate-keys');
+    expect([code, error]).toEqual([75, expect.stringContaining('E_UNAVAILABLE')]);
+  });
+
   it('install waits for the end of the attempt: 0 only for confirmed', async () => {
     await agent();
     const file = join(base, 'web.bundle');
