@@ -163,7 +163,7 @@ export async function idleRows(
   await add({ name: 'bare node, flags of the package', argv: small, polls: null });
   const fleet = await Fleet.create(join(base, 'fleet'));
   try {
-    await fleet.cli(['group', 'create', 'web']);
+    await fleet.cli(['group', 'create', 'web', '--poll', '1s', '--poll-active', '1s']);
     const host = await fleet.addHost('idle', 'web');
     await host.agent.stop();
     const run = ['run', '--config', host.configFile];

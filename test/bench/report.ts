@@ -119,6 +119,7 @@ export async function report(input: ReportInput): Promise<string> {
     `* Linux ${kernel.trim()}, Node ${process.versions.node}`,
     `* load average at the end ${load.split(' ').slice(0, 3).join(' ')}`,
     `* image ${(size / 1e6).toFixed(0)} MB of which ${Number.parseInt(stdout, 10)} MiB are not holes; all at zstd level ${LEVEL}; medians of ${runs} runs`,
+    '* where this misses what was aimed at, and why: [decision 95](decisions/0095-where-the-bench-loses.md)',
     '* ratio: to the row with 1.00 in the same table. CPU: user and system time of all processes of the row. Peak: PSS of all of them, sampled. MB moved: what nginx sent, headers included',
     ...(skipped.length === 0 ? [] : [`* skipped: ${skipped.join('; ')}`]),
     '',

@@ -66,7 +66,7 @@ const configOf = ({ artifactId }: ArtifactRef): MadeConfig => made.get(artifactI
 
 const beginning: Beginning = {
   settings: () => `[config]\ndirectory = "${memory}"\n[activation]\nstop_with_agent = true\n`,
-  // The service writes down what it was told; a config that says `broken` makes it unhealthy.
+  // The service writes down what it was told. What it finds is looked at by the check itself: the service may start late.
   manifest: ({ directory }) => ({
     config: TAKES,
     activation: {
@@ -81,7 +81,7 @@ const beginning: Beginning = {
       {
         name: 'level',
         kind: 'exec',
-        argv: ['/bin/sh', '-c', `! grep -q broken ${directory}/level`],
+        argv: ['/bin/sh', '-c', `! grep -q broken ${directory}/run/config/LEVEL`],
         required: true,
         ...{ timeoutMs: 10_000, intervalMs: 50, successesNeeded: 1, failuresAllowed: 0 },
         ...{ baseline: 'must-pass', startAfterMs: 200 },
