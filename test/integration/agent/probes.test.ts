@@ -13,7 +13,7 @@ import { createProbes } from '#/agent/adapters/probes.ts';
 const common = {
   name: 'c',
   required: true,
-  timeoutMs: 400,
+  timeoutMs: 5000,
   intervalMs: 1,
   successesNeeded: 1,
   failuresAllowed: 0,
