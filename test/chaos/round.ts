@@ -30,7 +30,9 @@ export async function settle(
 ): Promise<RolloutView> {
   const { version, artifactId } = await publishRound(fleet, round.round, round.isBad);
   await pin(fleet, artifactId, round.round);
-  return untilRest(fleet, version);
+  const rollout = await untilRest(fleet, version);
+  if (rollout.state !== 'done') throw new Error(`${version}, without a kill: ${rollout.state}`);
+  return rollout;
 }
 
 export async function playRound(fleet: Fleet, round: number, random: Random): Promise<Told> {

@@ -39,7 +39,7 @@ export async function secondVersion(stage: Stage): Promise<void> {
 export async function badVersion(stage: Stage): Promise<void> {
   const { fleet, screen } = stage;
   screen.act('3. v3 starts well and then fails its health check');
-  await publish(stage, { version: 'v3', release: 3, healthyForMs: 1500 });
+  await publish(stage, { version: 'v3', release: 3, healthyForMs: 2500 });
   const rollout = await pinAndWatch(stage, 'web', 'v3', 'more features');
   expect(rollout.state === 'halted', 'the rollout of v3 is halted');
   screen.good(`rollout halted: ${rollout.words}`);

@@ -297,6 +297,8 @@ kind = "http"
 url = "http://127.0.0.1:${servicePort}/healthz"
 interval_ms = 250
 timeout_ms = 1000
+# The service is a Node program of its own: on a busy machine it takes more than a moment to listen.
+start_after_ms = 1500
 successes_needed = 3
 failures_allowed = 2
 baseline = "must-pass"
