@@ -24,6 +24,19 @@ import { HOST, seedOf, type TrustWorld } from './trust-world.ts';
 export const SECRET = 'correct horse battery staple 2718281';
 export const TAKES = { schema: 'web', version: 2 };
 /** Secret half of the key that secrets are sealed to. */
+/** The definition of a config set of group web, as an operator writes it; its secret stands in password.txt beside it. */
+export const definitionOf = (version: number, artifact: string, level: string): string => `
+scope = "web"
+version = ${version}
+group = "web"
+artifacts = ["${artifact}"]
+schema = { id = "web", version = 2 }
+[plain]
+LEVEL = "${level}"
+[secrets]
+DB_PASSWORD = "password.txt"
+`;
+
 export const HOST_SECRET: Uint8Array = seedOf(500);
 
 let seeds = 1000;

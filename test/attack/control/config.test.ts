@@ -19,6 +19,7 @@ import { codeIn, GuardedControl } from '#/test/support/attack/guarded-control.ts
 import { filesWith, type Form, formsIn, formsOf } from '#/test/support/attack/secret-scan.ts';
 import { processesWith } from '#/test/support/attack/secret-scan.ts';
 import { hex, signedHeaders } from '#/test/support/control/world.ts';
+import { definitionOf } from '#/test/support/config-world.ts';
 
 const SECRET = 'correct horse battery staple 1618033';
 /** A file system in memory: what is opened of a config set is never on a disk. */
@@ -32,17 +33,7 @@ const write = (name: string, text: string): void => {
   writeFileSync(join(guarded.directory, name), text);
   chmodSync(join(guarded.directory, name), 0o600);
 };
-const definition = (version: number): string => `
-scope = "web"
-version = ${version}
-group = "web"
-artifacts = ["${artifact}"]
-schema = { id = "web", version = 2 }
-[plain]
-LEVEL = "v${version}"
-[secrets]
-DB_PASSWORD = "password.txt"
-`;
+const definition = (version: number): string => definitionOf(version, artifact, `v${version}`);
 
 async function made(version: number): Promise<string> {
   const file = `web-${version}.config`;

@@ -19,6 +19,7 @@ import {
   type World,
 } from '#/test/support/control/world.ts';
 import { Operator } from '#/test/support/trust/operator.ts';
+import { definitionOf } from '#/test/support/config-world.ts';
 
 const SECRET = 'correct horse battery staple 3141592';
 let world: World;
@@ -35,17 +36,8 @@ const repository = (): Repository => ({
   keys: [],
   nowMs: Date.now(),
 });
-const definition = (version: number, artifact: string, level = 'info'): string => `
-scope = "web"
-version = ${version}
-group = "web"
-artifacts = ["${artifact}"]
-schema = { id = "web", version = 2 }
-[plain]
-LOG_LEVEL = "${level}"
-[secrets]
-DB_PASSWORD = "password.txt"
-`;
+const definition = (version: number, artifact: string, level = 'info'): string =>
+  definitionOf(version, artifact, level);
 const write = (name: string, text: string, mode = 0o600): void => {
   writeFileSync(join(dir, name), text);
   chmodSync(join(dir, name), mode);
