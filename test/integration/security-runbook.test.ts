@@ -7,15 +7,15 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { AgentTrust } from '#/agent/adapters/trust-client.ts';
-import { createTrust } from '#/agent/adapters/trust-client.ts';
 import { MANIFEST_PAYLOAD_TYPE, signEnvelope } from '#/bundle/dsse.ts';
 import type { Signer } from '#/bundle/keys.ts';
 import { rootKeyPath } from '#/control/data-dir.ts';
 import { readKeyFile } from '#/control/trust/key-file.ts';
 import type { ArtifactId } from '#/protocol/ids.ts';
+import { verifierOf } from '#/test/support/control/verifier.ts';
 import { manifestOf, startWorld, type TestHost, type World } from '#/test/support/control/world.ts';
 import { Operator } from '#/test/support/trust/operator.ts';
-import { assignmentOf, contextOf, memoryStore } from '#/test/support/trust-world.ts';
+import { assignmentOf, contextOf } from '#/test/support/trust-world.ts';
 
 interface Status {
   readonly roles: readonly { readonly role: string; readonly keyIds: readonly string[] }[];
@@ -70,19 +70,10 @@ function verifier(): AgentTrust {
     const bytes = new Uint8Array(await answer.arrayBuffer());
     return answer.ok ? bytes : null;
   };
-  return createTrust({
-    anchor: { root: world.control.engine.fleet.trust.get('metadata/1.root.json')!, targets: null },
-    fetch: {
-      metadata: (name) => get(`metadata/${name}`),
-      target: (name) => get(`targets/${name}`),
-      log: (path) => get(`log/${path}`),
-    },
-    store: memoryStore(),
-    owner: host.id,
-    arch: 'amd64',
-    agent: 1_000_000,
-    builtAtMs: 0,
-    onNotice: () => undefined,
+  return verifierOf(world, host, {
+    metadata: (name) => get(`metadata/${name}`),
+    target: (name) => get(`targets/${name}`),
+    log: (path) => get(`log/${path}`),
   });
 }
 async function follows(artifactId: ArtifactId): Promise<void> {

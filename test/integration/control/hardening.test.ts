@@ -6,7 +6,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { type AgentTrust, createTrust } from '#/agent/adapters/trust-client.ts';
+import type { AgentTrust } from '#/agent/adapters/trust-client.ts';
 import { createTrustFetch } from '#/agent/adapters/trust-fetch.ts';
 import { openDataDir, rootKeyPath } from '#/control/data-dir.ts';
 import { canonicalDocument } from '#/bundle/canonical.ts';
@@ -25,8 +25,8 @@ import { addRelease, setDesired } from '#/control/trust/targets.ts';
 import type { Assignment } from '#/protocol/documents.ts';
 import type { ArtifactId, GroupName, HostId } from '#/protocol/ids.ts';
 import { encodeProposal } from '#/control/trust/proposal.ts';
+import { verifierOf } from '#/test/support/control/verifier.ts';
 import { manifestOf, startWorld, type TestHost, type World } from '#/test/support/control/world.ts';
-import { memoryStore } from '#/test/support/trust-world.ts';
 import { Operator } from '#/test/support/trust/operator.ts';
 
 let world: World;
@@ -42,16 +42,7 @@ let v2: ArtifactId;
 function verifier(): AgentTrust {
   const fetch = createTrustFetch({ url: `${world.control.url}/agent/v1/trust/` });
   fetches.push(fetch);
-  return createTrust({
-    anchor: { root: world.control.engine.fleet.trust.get('metadata/1.root.json')!, targets: null },
-    fetch,
-    store: memoryStore(),
-    owner: host.id,
-    arch: 'amd64',
-    agent: 1_000_000,
-    builtAtMs: 0,
-    onNotice: () => undefined,
-  });
+  return verifierOf(world, host, fetch);
 }
 
 function offerOf(artifactId: ArtifactId): Assignment {
