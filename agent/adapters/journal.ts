@@ -57,17 +57,60 @@ export function encodeRecord(record: JournalRecord): Uint8Array {
 }
 
 const PREFIX_BYTES = 17; // crc, space, length, space
+const PREFIX = /^([0-9a-f]{8}) ([0-9]{7}) $/;
 const SPACE = 32;
+const LINE_FEED = 10;
 
-function decodeAt(bytes: Uint8Array, start: number): { record: JournalRecord; end: number } | null {
-  const prefix = Buffer.from(bytes.subarray(start, start + PREFIX_BYTES)).toString('latin1');
-  const match = /^([0-9a-f]{8}) ([0-9]{7}) $/.exec(prefix);
+/** Where the JSON of the record at `start` begins and ends; null when there is no good record. */
+function frameAt(bytes: Buffer, start: number): { from: number; to: number } | null {
+  if (bytes[start + 8] !== SPACE || bytes[start + 16] !== SPACE) return null;
+  const match = PREFIX.exec(bytes.toString('latin1', start, start + PREFIX_BYTES));
   if (match === null) return null;
-  const end = start + PREFIX_BYTES + Number(match[2]) + 1;
-  if (end > bytes.byteLength || bytes[end - 1] !== 10) return null;
-  if (hex32(crc32(bytes.subarray(start + 9, end - 1))) !== match[1]) return null;
-  const json = Buffer.from(bytes.subarray(start + PREFIX_BYTES, end - 1)).toString('utf8');
-  return { record: JSON.parse(json) as JournalRecord, end };
+  const from = start + PREFIX_BYTES;
+  const to = from + Number(match[2]);
+  if (bytes[to] !== LINE_FEED) return null;
+  if (hex32(crc32(bytes.subarray(start + 9, to))) !== match[1]) return null;
+  return { from, to };
+}
+
+export interface JournalFrames {
+  /** The JSON of each good record, oldest first. */
+  readonly frames: readonly Uint8Array[];
+  /** Bytes from the start that are good records. */
+  readonly goodBytes: number;
+  readonly damage: JournalDamage;
+}
+
+/** Reads up to the first bad record. A good record after it means rot, for only the last append can be unsynced. */
+export function readFrames(content: Uint8Array): JournalFrames {
+  const bytes = Buffer.from(content.buffer, content.byteOffset, content.byteLength);
+  const frames: Uint8Array[] = [];
+  let goodBytes = 0;
+  while (goodBytes < bytes.byteLength) {
+    const found = frameAt(bytes, goodBytes);
+    if (found === null) break;
+    frames.push(bytes.subarray(found.from, found.to));
+    goodBytes = found.to + 1;
+  }
+  if (goodBytes === bytes.byteLength) return { frames, goodBytes, damage: 'none' };
+  for (let at = goodBytes + 1; at < bytes.byteLength; at += 1) {
+    if (frameAt(bytes, at) !== null) return { frames, goodBytes, damage: 'rotten' };
+  }
+  return { frames, goodBytes, damage: 'torn' };
+}
+
+function recordOf(frame: Uint8Array): JournalRecord {
+  return JSON.parse(Buffer.from(frame).toString('utf8')) as JournalRecord;
+}
+
+/** The newest record, by which an agent starts; the older ones are not parsed. */
+export function newestRecord(bytes: Uint8Array): {
+  readonly record: JournalRecord | null;
+  readonly damage: JournalDamage;
+} {
+  const { frames, damage } = readFrames(bytes);
+  const newest = frames.at(-1);
+  return { record: newest === undefined ? null : recordOf(newest), damage };
 }
 
 export interface JournalContent {
@@ -77,24 +120,10 @@ export interface JournalContent {
   readonly damage: JournalDamage;
 }
 
-/** Parses up to the first bad record. A good record after it means rot, for only the last append can be unsynced. */
+/** All good records up to the first bad one. */
 export function parseJournal(bytes: Uint8Array): JournalContent {
-  const records: JournalRecord[] = [];
-  let position = 0;
-  while (position < bytes.byteLength) {
-    const found = decodeAt(bytes, position);
-    if (found === null) break;
-    records.push(found.record);
-    position = found.end;
-  }
-  if (position === bytes.byteLength) return { records, goodBytes: position, damage: 'none' };
-  for (let at = position + 1; at < bytes.byteLength; at += 1) {
-    const mayBegin = bytes[at + 8] === SPACE && bytes[at + 16] === SPACE;
-    if (mayBegin && decodeAt(bytes, at) !== null) {
-      return { records, goodBytes: position, damage: 'rotten' };
-    }
-  }
-  return { records, goodBytes: position, damage: 'torn' };
+  const { frames, goodBytes, damage } = readFrames(bytes);
+  return { records: frames.map(recordOf), goodBytes, damage };
 }
 
 /**

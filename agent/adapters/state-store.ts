@@ -10,7 +10,7 @@ import { openDirectory, readFile, removeFile } from './durable.ts';
 import {
   journalLimits,
   openJournal,
-  parseJournal,
+  newestRecord,
   type Journal,
   type JournalLimits,
 } from './journal.ts';
@@ -161,8 +161,8 @@ async function readStart(
   }
   try {
     const bytes = await readFile(files, journalPath, 2 * limits.rotateBytes + limits.recordBytes);
-    const { records, damage } = parseJournal(bytes ?? new Uint8Array());
-    const data = records.at(-1)?.data as { readonly state?: unknown } | undefined;
+    const { record, damage } = newestRecord(bytes ?? new Uint8Array());
+    const data = record?.data as { readonly state?: unknown } | undefined;
     if (damage === 'rotten') {
       const failure = asFailure(
         new Problem('E_STATE', `${journalPath}: unreadable before its end`),

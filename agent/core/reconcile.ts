@@ -17,7 +17,7 @@ export function reconcile(state: State, start: StartFacts, now: Moment): Turn {
   const { facts, writable } = start;
   const ticket = start.ticket === 'damaged' ? null : start.ticket;
   const base: State = {
-    ...state,
+    ...forgetRewrites(state, now),
     run: latest(advance(state.run, now), ticket === null ? null : advance(ticket.clock, now)),
     denied: mergeDenied(state, start),
     op: null,
@@ -46,6 +46,11 @@ export function reconcile(state: State, start: StartFacts, now: Moment): Turn {
   const [next, effects] = resume(seen, state.known.live, facts, ticket, now);
   const pending = seen.unreported.map((report): Effect => ({ do: 'report', report }));
   return [next, [...pending, ...effects]];
+}
+
+/** What reads back differently after a power cut may be what the cut took: writing it anew is a first try again (F21, F24). */
+function forgetRewrites(state: State, now: Moment): State {
+  return 'rewrites' in state && state.run.bootId !== now.bootId ? { ...state, rewrites: 0 } : state;
 }
 
 /** Run time never goes back, and never stands still for a crash: the guard's reading counts too (I10). */

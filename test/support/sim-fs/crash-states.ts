@@ -10,10 +10,10 @@
  *   part, or as zeros, in any combination.
  */
 import { ROOT, type Image, type Inode, type Node } from './image.ts';
-import { applyData, type DataChange, type EntryChange, type LogEntry } from './log.ts';
+import { contentsOf, type PendingFile, type PersistenceModel, tornWrite } from './contents.ts';
+import { applyData, type EntryChange, type LogEntry } from './log.ts';
 
-export type PersistenceModel = 'kill' | 'ordered' | 'weak';
-export const persistenceModels = ['kill', 'ordered', 'weak'] as const;
+export { type PersistenceModel, persistenceModels } from './contents.ts';
 
 /** A disk, and what happened on it since it last held exactly `base`. */
 export interface DiskHistory {
@@ -46,21 +46,21 @@ const nothingUnsynced: Unsynced = { entries: [], files: new Map(), nodes: new Ma
 /** Combinations at one cut beyond this number are sampled: all old, all new, each alone, then at random by the seed. */
 export const MAX_STATES_PER_CUT = 64;
 
-export interface PendingFile {
-  durable: Uint8Array;
-  pending: DataChange[];
-}
+/** A directory entry that a sync has not reached since it changed; a value. */
 export interface PendingEntry {
   readonly directory: Inode;
   readonly name: string;
-  durable: Inode | null;
-  versions: (Inode | null)[];
+  readonly durable: Inode | null;
+  readonly versions: readonly (Inode | null)[];
 }
 
 /** What is durable and what is pending, as the log is walked. */
 interface Walk {
+  readonly alike: Alike | null;
   readonly nodes: Map<Inode, Node>;
   readonly files: Map<Inode, PendingFile>;
+  /** Those files of which something is pending. */
+  readonly unsynced: Set<Inode>;
   readonly entries: Map<string, PendingEntry>;
   /** What is durable of each directory; the maps in it are never changed. */
   readonly durable: Map<Inode, ReadonlyMap<string, Inode>>;
@@ -76,6 +76,18 @@ export interface CrashOptions {
   readonly cuts?: ReadonlySet<number>;
   /** Leaves out what a power cut one entry earlier could have left as well, in the same world. */
   readonly onlyNew?: boolean;
+  /** Absent: every byte and every name counts. */
+  readonly alike?: Alike;
+}
+
+/** What does not count: of states that differ in nothing else, one is formed. */
+export interface Alike {
+  /** What files of such names hold counts for nothing. */
+  readonly isMoot: (name: string) => boolean;
+  /** Nor does it count whether they are there. */
+  readonly isPresenceMoot: boolean;
+  /** Equal texts: the same to every reader of a file of that name. */
+  readonly meaning: (bytes: Uint8Array, name: string) => string;
 }
 
 /** Every crash state after the first `from` log entries of a disk; equal neighbours are left to the caller. */
@@ -84,12 +96,14 @@ export function* crashStates(
   model: PersistenceModel,
   options: CrashOptions,
 ): Generator<CrashState> {
-  const walk = startWalk(base);
+  const walk = startWalk(base, options.alike ?? null);
   const from = options.from ?? 0;
   for (let cut = 0; cut <= log.length; cut += 1) {
     const entry = cut === 0 ? null : (log[cut - 1] ?? null);
+    const before = entry?.do === 'write' ? walk.files.get(entry.inode) : undefined;
     if (entry !== null) advance(walk, entry, model);
     if (cut < from || options.cuts?.has(cut) === false) continue;
+    if (cut > from && entry !== null && isMoot(walk, entry)) continue;
     const news = options.onlyNew === true && cut > from && model !== 'kill' ? entry : null;
     for (const image of imagesAt(walk, model, options.seed + cut, news)) {
       if (model !== 'kill') {
@@ -103,68 +117,100 @@ export function* crashStates(
     const torn = model === 'kill' ? tornWrite(entry) : null;
     if (torn !== null) {
       const history = { base, log: [...log.slice(0, cut - 1), torn] };
-      const image = replay(history);
+      const content = applyData(before?.live ?? new Uint8Array(), torn);
+      const image = liveImage(walk, new Map([[torn.inode, content]]));
       yield { image, history, cut, world: walk.world, unsynced: unsyncedIn(walk) };
     }
   }
 }
 
+/** No one who looks at the disk sees that this has happened. */
+function isMoot({ alike, durable, entries }: Walk, entry: LogEntry): boolean {
+  if (alike?.isPresenceMoot !== true) return false;
+  switch (entry.do) {
+    case 'mark':
+      return false;
+    case 'entries':
+      return entry.changes.every(({ name }) => alike.isMoot(name));
+    case 'write':
+    case 'truncate':
+      return namesOf({ durable, entries }, entry.inode).every(alike.isMoot);
+    case 'sync':
+    case 'failed-sync':
+      return true;
+  }
+}
+
+/** All names by which a file is or may come to be found. */
+function namesOf({ durable, entries }: Pick<Walk, 'durable' | 'entries'>, inode: Inode): string[] {
+  const names = new Set<string>();
+  for (const directory of durable.values()) {
+    for (const [name, other] of directory) if (other === inode) names.add(name);
+  }
+  for (const { name, versions } of entries.values()) if (versions.includes(inode)) names.add(name);
+  return [...names].sort();
+}
+
 function unsyncedIn(walk: Walk): Unsynced {
-  const entries = [...walk.entries.values()]
-    .filter((entry) => entry.versions.length > 0)
-    .map((entry) => ({ ...entry, versions: [...entry.versions] }));
+  const entries = [...walk.entries.values()];
   const nodes = new Map<Inode, Node>();
   for (const inode of entries.flatMap(({ durable, versions }) => [durable, ...versions])) {
     const node = inode === null ? undefined : walk.nodes.get(inode);
     if (inode === null || node === undefined) continue;
     const file = walk.files.get(inode);
     if (file === undefined) nodes.set(inode, node);
-    else nodes.set(inode, { kind: 'file', bytes: file.pending.reduce(applyData, file.durable) });
+    else nodes.set(inode, { kind: 'file', bytes: file.live });
   }
-  const files = [...walk.files]
-    .filter(([, file]) => file.pending.length > 0)
-    .map(([inode, file]): [Inode, PendingFile] => [inode, { ...file, pending: [...file.pending] }]);
-  return { entries, files: new Map(files), nodes };
+  return { entries, files: new Map(pendingFiles(walk)), nodes };
+}
+
+function pendingFiles(walk: Walk): readonly (readonly [Inode, PendingFile])[] {
+  return [...walk.unsynced].flatMap((inode) => {
+    const file = walk.files.get(inode);
+    return file === undefined ? [] : [[inode, file] as const];
+  });
 }
 
 /** The disk as programs see it after a history. */
 export function replay({ base, log }: DiskHistory): Image {
-  const walk = startWalk(base);
+  const walk = startWalk(base, null);
   for (const entry of log) advance(walk, entry, 'kill');
-  for (const image of imagesAt(walk, 'kill', 0, null)) return image;
-  throw new Error('a history has exactly one live image');
+  return liveImage(walk, new Map());
 }
 
-/** A write that the kill cut short. */
-function tornWrite(entry: LogEntry | null): DataChange | null {
-  return entry?.do === 'write' && entry.bytes.byteLength > 1 ? half(entry) : null;
+/** What programs see now, but for these contents. */
+function liveImage(walk: Walk, other: ReadonlyMap<Inode, Uint8Array>): Image {
+  const draft: Draft = { contents: new Map(), entries: new Map() };
+  for (const [inode, { live }] of pendingFiles(walk)) draft.contents.set(inode, live);
+  for (const [inode, content] of other) draft.contents.set(inode, content);
+  putLiveEntries(walk, draft);
+  return imageOf(walk, draft);
 }
 
-function startWalk(start: Image): Walk {
+function startWalk(start: Image, alike: Alike | null): Walk {
   const walk: Walk = {
+    alike,
     nodes: new Map(start.nodes),
     files: new Map(),
+    unsynced: new Set(),
     entries: new Map(),
     durable: new Map(start.entries),
     uncommitted: [],
     world: null,
   };
   for (const [inode, node] of start.nodes) {
-    if (node.kind === 'file') walk.files.set(inode, { durable: node.bytes, pending: [] });
-  }
-  for (const [directory, map] of start.entries) {
-    for (const [name, inode] of map) entryOf(walk, directory, name).durable = inode;
+    if (node.kind === 'file') walk.files.set(inode, synced(node.bytes));
   }
   return walk;
 }
 
-function entryOf(walk: Walk, directory: Inode, name: string): PendingEntry {
+const synced = (bytes: Uint8Array): PendingFile => ({ durable: bytes, pending: [], live: bytes });
+
+function changeEntry(walk: Walk, { directory, name, after }: EntryChange): void {
   const key = `${directory}/${name}`;
-  const found = walk.entries.get(key);
-  if (found !== undefined) return found;
-  const made: PendingEntry = { directory, name, durable: null, versions: [] };
-  walk.entries.set(key, made);
-  return made;
+  const durable = walk.durable.get(directory)?.get(name) ?? null;
+  const before = walk.entries.get(key) ?? { directory, name, durable, versions: [] };
+  walk.entries.set(key, { ...before, versions: [...before.versions, after] });
 }
 
 function advance(walk: Walk, entry: LogEntry, model: PersistenceModel): void {
@@ -177,25 +223,31 @@ function advance(walk: Walk, entry: LogEntry, model: PersistenceModel): void {
         walk.nodes.set(entry.made.inode, entry.made.node);
         if (entry.made.node.kind === 'directory') walk.durable.set(entry.made.inode, new Map());
         if (entry.made.node.kind === 'file') {
-          walk.files.set(entry.made.inode, { durable: entry.made.node.bytes, pending: [] });
+          walk.files.set(entry.made.inode, synced(entry.made.node.bytes));
         }
       }
-      for (const one of entry.changes) {
-        entryOf(walk, one.directory, one.name).versions.push(one.after);
-      }
-      walk.uncommitted.push(entry.changes);
+      for (const one of entry.changes) changeEntry(walk, one);
+      if (model === 'ordered') walk.uncommitted.push(entry.changes);
       return;
     case 'write':
-    case 'truncate':
-      walk.files.get(entry.inode)?.pending.push(entry);
+    case 'truncate': {
+      const file = walk.files.get(entry.inode);
+      if (file === undefined) return;
+      const { durable, pending, live } = file;
+      const after = { durable, pending: [...pending, entry], live: applyData(live, entry) };
+      walk.files.set(entry.inode, after);
+      walk.unsynced.add(entry.inode);
       return;
+    }
     case 'sync':
       commitSync(walk, entry.inode, model);
       return;
     case 'failed-sync': {
       // The kernel marks the pages clean and drops them: no later sync brings them back.
       const file = walk.files.get(entry.inode);
-      if (file !== undefined && model !== 'kill') file.pending = [];
+      if (file === undefined || model === 'kill') return;
+      walk.files.set(entry.inode, synced(file.durable));
+      walk.unsynced.delete(entry.inode);
       return;
     }
   }
@@ -203,20 +255,16 @@ function advance(walk: Walk, entry: LogEntry, model: PersistenceModel): void {
 
 function commitSync(walk: Walk, inode: Inode, model: PersistenceModel): void {
   const file = walk.files.get(inode);
-  if (file !== undefined) {
-    file.durable = file.pending.reduce(applyData, file.durable);
-    file.pending = [];
-  }
+  if (file !== undefined && walk.unsynced.delete(inode)) walk.files.set(inode, synced(file.live));
   const changed = new Map<Inode, Map<string, Inode>>();
-  for (const entry of walk.entries.values()) {
-    if (entry.versions.length === 0) continue;
-    if (model !== 'ordered' && entry.directory !== inode) continue;
-    entry.durable = entry.versions.at(-1) ?? null;
-    entry.versions = [];
-    const names = changed.get(entry.directory) ?? new Map(walk.durable.get(entry.directory));
-    changed.set(entry.directory, names);
-    if (entry.durable === null) names.delete(entry.name);
-    else names.set(entry.name, entry.durable);
+  for (const [key, { directory, name, versions }] of walk.entries) {
+    if (model !== 'ordered' && directory !== inode) continue;
+    const names = changed.get(directory) ?? new Map(walk.durable.get(directory));
+    changed.set(directory, names);
+    const after = versions.at(-1) ?? null;
+    if (after === null) names.delete(name);
+    else names.set(name, after);
+    walk.entries.delete(key);
   }
   for (const [directory, names] of changed) walk.durable.set(directory, names);
   if (model === 'ordered') walk.uncommitted = [];
@@ -282,6 +330,14 @@ function imageOf(walk: Walk, draft: Draft): Image {
   return { nodes, entries };
 }
 
+function putLiveEntries(walk: Walk, draft: Draft): void {
+  for (const entry of walk.entries.values()) setEntry(walk, draft, newestOf(entry));
+}
+
+function newestOf({ directory, name, versions }: PendingEntry): EntryChange {
+  return { directory, name, after: versions.at(-1) ?? null };
+}
+
 function setEntry(walk: Walk, draft: Draft, { directory, name, after }: EntryChange): void {
   const names = draft.entries.get(directory) ?? new Map(walk.durable.get(directory));
   draft.entries.set(directory, names);
@@ -295,27 +351,32 @@ function entryChoices(
   model: PersistenceModel,
   news: LogEntry | null,
 ): readonly Choice[] {
+  const { alike } = walk;
+  const isLeftOut = (name: string): boolean => alike?.isPresenceMoot === true && alike.isMoot(name);
   const changed = news?.do === 'entries' ? news.changes : [];
   if (model === 'weak') {
-    return [...walk.entries.values()]
-      .filter((entry) => entry.versions.length > 0)
-      .map(({ directory, name, durable, versions }) => {
-        const isChanged = changed.some((one) => one.directory === directory && one.name === name);
-        const before = new Set([durable, ...(isChanged ? versions.slice(0, -1) : versions)]);
-        return [...new Set([durable, ...versions])].map((version) => ({
-          put: (draft: Draft) => setEntry(walk, draft, { directory, name, after: version }),
-          isNew: !before.has(version),
-        }));
-      });
+    return [...walk.entries.values()].map((entry) => {
+      const { directory, name, durable, versions } = entry;
+      if (isLeftOut(name)) {
+        const newest = newestOf(entry);
+        return [{ put: (draft: Draft) => setEntry(walk, draft, newest), isNew: false }];
+      }
+      const isChanged = changed.some((one) => one.directory === directory && one.name === name);
+      const before = new Set([durable, ...(isChanged ? versions.slice(0, -1) : versions)]);
+      return [...new Set([durable, ...versions])].map((version) => ({
+        put: (draft: Draft) => setEntry(walk, draft, { directory, name, after: version }),
+        isNew: !before.has(version),
+      }));
+    });
   }
+  if (model === 'kill') return [[{ put: (draft) => putLiveEntries(walk, draft), isNew: false }]];
   const changes = walk.uncommitted;
   const applyFirst = (count: number): Option => ({
     put: (draft) => {
       for (const change of changes.slice(0, count).flat()) setEntry(walk, draft, change);
     },
-    isNew: changed.length > 0 && count === changes.length,
+    isNew: changed.some(({ name }) => !isLeftOut(name)) && count === changes.length,
   });
-  if (model === 'kill') return [[applyFirst(changes.length)]];
   return [Array.from({ length: changes.length + 1 }, (_, count) => applyFirst(count))];
 }
 
@@ -324,86 +385,17 @@ function dataChoices(
   model: PersistenceModel,
   news: LogEntry | null,
 ): readonly Choice[] {
-  const choices: Choice[] = [];
-  for (const [inode, file] of walk.files) {
-    if (file.pending.length === 0) continue;
+  return pendingFiles(walk).map(([inode, file]) => {
     const isChanged = (news?.do === 'write' || news?.do === 'truncate') && news.inode === inode;
+    const names = walk.alike === null ? [] : namesOf(walk, inode);
+    const all = contentsOf(file, model, walk.alike, names);
     const earlier = isChanged ? { ...file, pending: file.pending.slice(0, -1) } : file;
-    const before = new Set(contentsOf(earlier, model).map(textOf));
-    const distinct = new Map(contentsOf(file, model).map((bytes) => [textOf(bytes), bytes]));
-    choices.push(
-      [...distinct].map(([text, bytes]) => ({
-        put: (draft) => void draft.contents.set(inode, bytes),
-        isNew: !before.has(text),
-      })),
-    );
-  }
-  return choices;
-}
-
-const textOf = (bytes: Uint8Array): string => Buffer.from(bytes).toString('latin1');
-
-function contentsOf(file: PendingFile, model: PersistenceModel): readonly Uint8Array[] {
-  if (model === 'kill') return [file.pending.reduce(applyData, file.durable)];
-  return model === 'ordered' ? inOrder(file) : inAnyWay(file);
-}
-
-function inOrder(file: PendingFile): readonly Uint8Array[] {
-  const contents: Uint8Array[] = [file.durable];
-  let content = file.durable;
-  for (const change of file.pending) {
-    if (change.do === 'write') contents.push(applyData(content, half(change)));
-    content = applyData(content, change);
-    contents.push(content);
-  }
-  return contents;
-}
-
-/** Up to this many pending changes of one file, all combinations of their outcomes are formed. */
-const MAX_COMBINED_CHANGES = 2;
-
-function inAnyWay(file: PendingFile): readonly Uint8Array[] {
-  const outcomes = file.pending.map(outcomesOf);
-  let contents: readonly Uint8Array[] = [file.durable];
-  if (file.pending.length <= MAX_COMBINED_CHANGES) {
-    for (const options of outcomes) {
-      contents = contents.flatMap((before) => options.map((option) => apply(before, option)));
-    }
-    return contents;
-  }
-  const all = file.pending.reduce(applyData, file.durable);
-  const oneOff = outcomes.flatMap((options, index) =>
-    options.map((option) =>
-      file.pending.reduce(
-        (content, change, at) => apply(content, at === index ? option : change),
-        file.durable,
-      ),
-    ),
-  );
-  return [file.durable, ...inOrder(file), ...oneOff, all];
-}
-
-function apply(before: Uint8Array, change: DataChange | null): Uint8Array {
-  return change === null ? before : applyData(before, change);
-}
-
-const SECTOR_BYTES = 512;
-
-/** Not at all, as zeros (the size came, the data did not), half of it, a sector in the middle lost, whole. */
-function outcomesOf(change: DataChange): readonly (DataChange | null)[] {
-  if (change.do === 'truncate') return [null, change];
-  const zeros = { ...change, bytes: new Uint8Array(change.bytes.byteLength) };
-  const outcomes: (DataChange | null)[] = [null, zeros, half(change)];
-  if (change.bytes.byteLength > 2 * SECTOR_BYTES) {
-    const holed = new Uint8Array(change.bytes);
-    holed.fill(0, SECTOR_BYTES, 2 * SECTOR_BYTES);
-    outcomes.push({ ...change, bytes: holed });
-  }
-  return [...outcomes, change];
-}
-
-function half(change: Extract<DataChange, { do: 'write' }>): DataChange {
-  return { ...change, bytes: change.bytes.subarray(0, change.bytes.byteLength >> 1) };
+    const before = isChanged ? contentsOf(earlier, model, walk.alike, names) : all;
+    return [...all].map(([text, bytes]) => ({
+      put: (draft: Draft) => void draft.contents.set(inode, bytes),
+      isNew: !before.has(text),
+    }));
+  });
 }
 
 /** All picks of one option per choice, or, when there are too many, a fair share of them. */

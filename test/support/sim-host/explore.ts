@@ -12,7 +12,7 @@ import {
   type PersistenceModel,
 } from '#/test/support/sim-fs/crash-states.ts';
 import { runHost, type Run, type Scenario, type World } from './sim-host.ts';
-import { stateKey } from './state-key.ts';
+import { alikeFor, stateKey } from './state-key.ts';
 
 export interface Exploration {
   readonly scenario: Scenario;
@@ -92,8 +92,9 @@ class CrashWalk {
     crashes: number,
   ): Promise<void> {
     const { seed, models = persistenceModels, maxViolations = MAX_VIOLATIONS } = this.#exploration;
+    const alike = alikeFor(crashes === this.#exploration.depth);
     for (const model of models) {
-      for (const state of crashStates(history, model, { seed, from, onlyNew: true })) {
+      for (const state of crashStates(history, model, { seed, from, onlyNew: true, alike })) {
         if (this.violations.length >= maxViolations) return;
         if (state.world === null || !this.#isNew(state, model, crashes)) continue;
         const name = `${model}@${state.cut}`;
@@ -106,11 +107,18 @@ class CrashWalk {
     const { seed, depth, oneIn, oneInLater = 1 } = this.#exploration;
     const level = this.levels[crashes - 1];
     if (level !== undefined) level.formed += 1;
-    const key = stateKey(state, model);
     const left = depth - crashes;
-    if ((this.#seen.get(key) ?? -1) >= left) return false;
+    const key = stateKey(state, model, left === 0);
+    if (this.#crashesTriedFrom(key) >= left) return false;
     this.#seen.set(key, left);
-    return isDrawn(key, seed, crashes === 1 ? oneIn : oneInLater);
+    if (!isDrawn(key, seed, crashes === 1 ? oneIn : oneInLater)) return false;
+    const asLast = stateKey(state, model, true);
+    this.#seen.set(asLast, Math.max(0, this.#crashesTriedFrom(asLast)));
+    return true;
+  }
+
+  #crashesTriedFrom(key: string): number {
+    return this.#seen.get(key) ?? -1;
   }
 
   async #recover(

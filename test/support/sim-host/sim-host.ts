@@ -243,7 +243,8 @@ async function makeHost(
   const link: ControlLink = {
     async poll() {
       polls += 1;
-      const assignment = assignmentOf(scenario, world);
+      // Time goes on at control also while nothing happens on the host.
+      const assignment = assignmentOf(scenario, { ...world, wallMs: clock.wallMs() });
       return {
         kind: 'assignment',
         assignment,

@@ -7,24 +7,33 @@
 import { hash } from 'node:crypto';
 import { crc32 } from 'node:zlib';
 import { isTemporaryName } from '#/agent/adapters/durable.ts';
-import { parseJournal } from '#/agent/adapters/journal.ts';
+import { readFrames } from '#/agent/adapters/journal.ts';
 import { terminalPhases } from '#/protocol/documents.ts';
 import { hex32 } from '#/agent/adapters/state-file.ts';
 import { decodeTicket } from '#/agent/adapters/ticket.ts';
 import { ROOT, type Inode, type Node } from '#/test/support/sim-fs/image.ts';
-import type { CrashState, PersistenceModel } from '#/test/support/sim-fs/crash-states.ts';
+import type { Alike, CrashState, PersistenceModel } from '#/test/support/sim-fs/crash-states.ts';
 import type { World } from './sim-host.ts';
 
-/** Steps in which the rest of a deadline counts. */
+/** Steps in which the rest of a deadline counts, up to where it is far longer than what any recovery does within it. */
 const DEADLINE_STEP_MS = 10_000;
+const AMPLE_MS = 30_000;
 /** Durations of a plan; every other number of milliseconds is the reading of a clock. */
 const PLANNED = /^(?:timeout|interval|soak|deadline|startAfter|stopTimeout)Ms$/;
 
 /** Phases that control of the scenarios acts on, or that a check counts; the others only pass through the outbox. */
 const telling: ReadonlySet<string> = new Set([...terminalPhases, 'downloading']);
 
-/** One short string per state; equal strings, equal future. */
-export function stateKey(state: CrashState, model: PersistenceModel): string {
+/** For crash-states.ts: what never comes to count in a key, so that it need not be formed. */
+export function alikeFor(isLast: boolean): Alike {
+  return { isMoot: isTemporaryName, isPresenceMoot: isLast, meaning: textOfFile };
+}
+
+/**
+ * One short string per state; equal strings, equal future. `isLast`: no further crash follows, so what a power cut could still
+ * take back does not count, nor what a start removes unread.
+ */
+export function stateKey(state: CrashState, model: PersistenceModel, isLast: boolean): string {
   const world = state.world as World;
   const parts = [model === 'kill' ? 'kill' : 'power', ...worldParts(world)];
   const paths = new Map<Inode, string>();
@@ -35,11 +44,13 @@ export function stateKey(state: CrashState, model: PersistenceModel): string {
     for (const [name, inode] of state.image.entries.get(directory) ?? []) {
       const node = state.image.nodes.get(inode);
       if (node === undefined) throw new Error(`entry ${path}/${name} without a node`);
-      if (path === '/state/outbox' && name !== 'sequence' && !isTemporaryName(name)) {
-        outbox.push(`${name.slice(0, 12)} ${textOf(node, '/state/outbox/event')}`);
-        continue;
+      if (isTemporaryName(name) && node.kind === 'file') {
+        if (!isLast) files.push(`${path}/${name}`);
+      } else if (path === '/state/outbox' && name !== 'sequence') {
+        outbox.push(`${name.slice(0, 12)} ${textOf(node, name)}`);
+      } else {
+        files.push(`${path}/${name} ${contentOf(node, name, world)}`);
       }
-      files.push(`${path}/${name} ${contentOf(node, path, name, world)}`);
       if (node.kind === 'directory') walk(inode, `${path}/${name}`);
     }
   };
@@ -49,7 +60,7 @@ export function stateKey(state: CrashState, model: PersistenceModel): string {
   const isHeard = (event: string): boolean => world.received.some(({ id }) => event.includes(id));
   parts.push(...new Set(waiting.map((event) => (isHeard(event) ? 'heard before' : event))));
   parts.push(...files.sort());
-  if (model === 'kill') parts.push(...unsyncedParts(state, paths, world));
+  if (model === 'kill' && !isLast) parts.push(...unsyncedParts(state, paths, world));
   const now = model === 'kill' ? `boot-${world.boot}` : null;
   return hash('sha1', named(parts.join('\0'), now), 'base64');
 }
@@ -72,39 +83,40 @@ function unsyncedParts(
   paths: ReadonlyMap<Inode, string>,
   world: World,
 ): readonly string[] {
-  const contentAs = (inode: Inode | null, path: string, name: string): string => {
+  const contentAs = (inode: Inode | null, name: string): string => {
     const node = inode === null ? undefined : unsynced.nodes.get(inode);
-    return node === undefined ? '-' : contentOf(node, path, name, world);
+    if (node === undefined) return '-';
+    return isTemporaryName(name) ? 'temporary' : contentOf(node, name, world);
   };
   const entries = unsynced.entries.map(({ directory, name, durable, versions }) => {
     const path = paths.get(directory) ?? '?';
-    const all = [durable, ...versions].map((inode) => contentAs(inode, path, name));
+    const all = [durable, ...versions].map((inode) => contentAs(inode, name));
     return `entry ${path}/${path === '/state/outbox' ? 'event' : name} ${all.join(' ')}`;
   });
   // A file that no name leads to, now or after a power cut, is gone for every program.
-  const reachable = new Set<Inode | null>(
-    [...image.entries.values()].flatMap((names) => [...names.values()]),
-  );
-  for (const { durable, versions } of unsynced.entries) {
-    for (const inode of [durable, ...versions]) reachable.add(inode);
+  const names = new Map<Inode | null, string>();
+  for (const listed of image.entries.values()) {
+    for (const [name, inode] of listed) names.set(inode, name);
   }
-  const pendingFiles = [...unsynced.files].filter(([inode]) => reachable.has(inode));
-  const files = pendingFiles.map(([, { durable, pending }]) => {
-    const kept = textOf({ kind: 'file', bytes: durable }, '?');
-    return `file ${kept} ${pending.length}`;
+  for (const { name, durable, versions } of unsynced.entries) {
+    for (const inode of [durable, ...versions]) names.set(inode, name);
+  }
+  const files = [...unsynced.files].flatMap(([inode, { durable, pending }]) => {
+    const name = names.get(inode);
+    if (name === undefined) return [];
+    const kept = isTemporaryName(name) ? 'temporary' : textOfFile(durable, name);
+    return [`file ${kept} ${pending.length}`];
   });
   return [...new Set(entries.sort()), ...files.sort()];
 }
 
-function contentOf(node: Node, path: string, name: string, world: World): string {
-  if (node.kind === 'file' && isTemporaryName(name)) return 'temporary';
-  const text = textOf(node, `${path}/${name}`);
-  if (path !== '/state/outbox' || name !== 'sequence') return text;
+function contentOf(node: Node, name: string, world: World): string {
+  const text = textOf(node, name);
+  if (name !== 'sequence' || node.kind !== 'file') return text;
   const number = Number(/\n(\d+)\n/.exec(text)?.[1] ?? Number.NaN);
   return `sequence ${Number.isNaN(number) ? text : Math.sign(number - world.ackSeq)}`;
 }
 
-const texts = new WeakMap<Uint8Array, string>();
 const numbers = new Map<string, number>();
 const RANDOM_NAME = /\b[0-9a-f]{32}\b|\bboot-\d+\b/g;
 
@@ -117,42 +129,61 @@ function short(text: string): string {
   return `${number}:${names.join(',')}`;
 }
 
-/** What the agent reads from a file, without clocks; random names are still in it. */
-function textOf(node: Node, path: string): string {
+/** How a file is read: the agent tells by its name. */
+type Reader = 'journal' | 'ticket' | 'sequence' | 'event' | 'other';
+function readerOf(name: string): Reader {
+  if (name === 'journal' || name === 'ticket' || name === 'sequence') return name;
+  return /^\d{12}-[0-9a-f]{32}\.json$/.test(name) ? 'event' : 'other';
+}
+
+function textOf(node: Node, name: string): string {
   if (node.kind === 'directory') return 'directory';
   if (node.kind === 'link') return `-> ${node.target}`;
-  const known = texts.get(node.bytes);
-  if (known !== undefined) return known;
-  const read = readAs(node.bytes, path);
-  const text = path === '/state/outbox/sequence' ? read : short(read);
-  texts.set(node.bytes, text);
+  return textOfFile(node.bytes, name);
+}
+
+const texts = new WeakMap<Uint8Array, { readonly reader: Reader; readonly text: string }>();
+
+/** What the agent reads from a file of that name, without clocks; random names are still in it. */
+function textOfFile(bytes: Uint8Array, name: string): string {
+  const reader = readerOf(name);
+  const known = texts.get(bytes);
+  if (known?.reader === reader) return known.text;
+  const read = readAs(bytes, reader);
+  const text = reader === 'sequence' ? read : short(read);
+  texts.set(bytes, { reader, text });
   return text;
 }
 
-function readAs(bytes: Uint8Array, path: string): string {
-  if (path === '/state/journal') return journalText(bytes);
+function readAs(bytes: Uint8Array, reader: Reader): string {
+  if (reader === 'journal') return journalText(bytes);
+  if (reader === 'ticket') return ticketText(bytes);
   const raw = Buffer.from(bytes).toString('latin1');
-  if (path === '/state/ticket') return ticketText(bytes);
   const header = /^switchback\.[a-z-]+\/\d+ ([0-9a-f]{8}) (\d+)\n/.exec(raw);
-  if (header !== null) {
-    const body = bytes.subarray(header[0].length, header[0].length + Number(header[2]));
-    const isWhole = bytes.byteLength === header[0].length + Number(header[2]) + 1;
-    if (!isWhole || hex32(crc32(body)) !== header[1]) return 'damaged';
-    const phase = /"phase":"([a-z-]+)"/.exec(raw)?.[1];
-    const isProgress = path === '/state/outbox/event' && phase !== undefined && !telling.has(phase);
-    if (isProgress) return 'progress';
-    return `\n${withoutClocks(Buffer.from(body).toString('latin1'))}\n`;
-  }
-  return withoutClocks(raw);
+  if (header === null) return withoutClocks(raw);
+  const body = bytes.subarray(header[0].length, header[0].length + Number(header[2]));
+  const isWhole = bytes.byteLength === header[0].length + Number(header[2]) + 1;
+  if (!isWhole || hex32(crc32(body)) !== header[1]) return 'damaged';
+  const phase = /"phase":"([a-z-]+)"/.exec(raw)?.[1];
+  const isProgress = reader === 'event' && phase !== undefined && !telling.has(phase);
+  return isProgress ? 'progress' : `\n${withoutClocks(Buffer.from(body).toString('latin1'))}\n`;
 }
 
+const stateTexts = new Map<string, string>();
 function journalText(bytes: Uint8Array): string {
-  const { records, damage } = parseJournal(bytes);
-  const data = records.at(-1)?.data as { readonly state?: unknown } | undefined;
-  const { state } = data ?? {};
-  return `${damage} ${state === undefined ? 'empty' : stateText(state as Clocked)}`;
+  const { frames, damage } = readFrames(bytes);
+  const last = frames.at(-1);
+  if (damage === 'rotten') return 'rotten';
+  if (last === undefined) return 'empty';
+  const json = Buffer.from(last).toString('latin1');
+  const known = stateTexts.get(json) ?? stateText((JSON.parse(json) as Journalled).data.state);
+  stateTexts.set(json, known);
+  return known;
 }
 
+interface Journalled {
+  readonly data: { readonly state: Clocked };
+}
 interface Clocked {
   readonly run?: { readonly runMs: number };
   readonly opCounter?: number;
@@ -178,7 +209,8 @@ function ticketText(bytes: Uint8Array): string {
 
 function leftOf(deadlineRunMs: number | null, runMs: number): string {
   if (deadlineRunMs === null) return '';
-  return `left ${Math.floor((deadlineRunMs - runMs) / DEADLINE_STEP_MS)}`;
+  const leftMs = deadlineRunMs - runMs;
+  return leftMs >= AMPLE_MS ? 'left enough' : `left ${Math.floor(leftMs / DEADLINE_STEP_MS)}`;
 }
 
 function withoutClocks(text: string): string {

@@ -68,6 +68,16 @@ describe('before the switch', () => {
     expect(endOf(second)).toEqual(['needs-attention', 'E_SLOT']);
   });
 
+  it('F22 F24 what a power cut may have taken is written anew as if for the first time', () => {
+    const first = fail(goTo(hostWith('directory', 'good'), 'verifying'), 'E_SLOT', 'damaged');
+    const cut = reboot(goTo(first, 'verifying'));
+    const second = fail(goTo(cut, 'verifying'), 'E_SLOT', 'damaged');
+    expect(placeOf(second)).toBe('downloading.begin');
+    const killed = kill(goTo(first, 'verifying'));
+    const third = fail(goTo(killed, 'verifying'), 'E_SLOT', 'damaged');
+    expect(placeOf(third)).toBe('needs-attention.remove-ticket');
+  });
+
   it('F25 an I/O error while writing is not tried again', () => {
     const broken = fail(
       goTo(hostWith('directory', 'good'), 'downloading.fetch'),
