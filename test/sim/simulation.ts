@@ -18,7 +18,9 @@ import { simVersion } from './versions.ts';
 const MINUTE = 60_000;
 const START_WALL_MS = Date.UTC(2026, 0, 1);
 export const TROUBLE_FROM_MS = 20 * MINUTE;
+/** At most; it is over when all was in order at two looks in a row. */
 const CALM_MS = 3 * 60 * MINUTE;
+const LOOK_EVERY_MS = 15 * MINUTE;
 const BACKUP_EVERY_MS = 25 * MINUTE;
 /** Real turns of the event loop that one step may take before control counts as hanging. */
 const MAX_TURNS = 20_000;
@@ -82,10 +84,8 @@ export async function simulate(options: SimulationOptions): Promise<Outcome> {
     });
   await world.runUntil(endMs);
   calmDown(world.fleet);
-  await world.runUntil(endMs + CALM_MS);
-  if (world.violation() === null)
-    for (const problem of await endProblems(world.fleet, endMs)) world.fleet.onViolation(problem);
-  const { trace, network, control, machines } = world.fleet;
+  for (const problem of await waitForOrder(world, endMs)) world.fleet.onViolation(problem);
+  const { trace, network, control, machines, time } = world.fleet;
   const sum = (of: (host: SimHost) => number): number =>
     machines.reduce((total, host) => total + of(host), 0);
   return {
@@ -104,10 +104,23 @@ export async function simulate(options: SimulationOptions): Promise<Outcome> {
       restores: control.restores,
       offers: world.fleet.controlTruth.counts.offers,
       attempts: world.fleet.controlTruth.counts.ends,
-      hostHours: (hosts * (endMs + CALM_MS)) / (60 * MINUTE),
+      hostHours: (hosts * time.nowMs()) / (60 * MINUTE),
       cpuMs: (cpuMicroseconds() - beganUs) / 1000,
     },
   };
+}
+
+/** What is not in order when the calm is over. */
+async function waitForOrder(world: World, calmFromMs: number): Promise<readonly string[]> {
+  let wasInOrder = false;
+  for (let look = LOOK_EVERY_MS; look <= CALM_MS; look += LOOK_EVERY_MS) {
+    await world.runUntil(calmFromMs + look);
+    if (world.violation() !== null) return [];
+    const problems = await endProblems(world.fleet, calmFromMs);
+    if (look + LOOK_EVERY_MS > CALM_MS || (problems.length === 0 && wasInOrder)) return problems;
+    wasInOrder = problems.length === 0;
+  }
+  return [];
 }
 
 /** Of this process: what else the machine does changes nothing in it. */
