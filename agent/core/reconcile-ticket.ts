@@ -230,6 +230,10 @@ function notSwitched(
     return own.step === 'reboot' ? sleepUntil(own, own.rebootByRunMs, 0) : issue(own);
   }
   const reason: Reason = { code: 'E_STATE', message: 'the host restarted before the switch' };
+  // A directory is switched by us alone: a power cut before that is not one of the times that the host was armed in vain.
+  const { attempt } = trial;
+  const arms = ticket.armBootId === now.bootId ? attempt.arms : Math.max(0, attempt.arms - 1);
+  const forgiven: Trial = { ...trial, attempt: { ...attempt, arms } };
   // Without the journal there is no offer to go on with.
-  return unwind(state, trial, { to: own === null ? 'aborted' : 'staged', reason }, leaving);
+  return unwind(state, forgiven, { to: own === null ? 'aborted' : 'staged', reason }, leaving);
 }

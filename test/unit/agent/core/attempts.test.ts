@@ -78,6 +78,15 @@ describe('before the switch', () => {
     expect(placeOf(third)).toBe('needs-attention.remove-ticket');
   });
 
+  it('F28 power cuts before the switch of a directory, as often as they come: the attempt goes on', () => {
+    let now = goTo(hostWith('directory', 'good'), 'arming.ticket');
+    const { attempt } = memOf(now) as { readonly attempt?: { readonly id: string } };
+    for (let cuts = 0; cuts < 4; cuts += 1) now = goTo(reboot(now), 'arming.ticket');
+    const over = goToEnd(now);
+    expect(endOf(over)).toEqual(['confirmed', null]);
+    expect(memOf(over).lastEnd?.ref?.id).toBe(attempt?.id);
+  });
+
   it('F25 an I/O error while writing is not tried again', () => {
     const broken = fail(
       goTo(hostWith('directory', 'good'), 'downloading.fetch'),
