@@ -1,5 +1,5 @@
 /** One stored chunk to its verified bytes. Format: docs/specs/bundle-format.md, section 3.3. */
-import { createHash } from 'node:crypto';
+import { hash } from 'node:crypto';
 import { constants, zstdDecompressSync } from 'node:zlib';
 import { isSingleFrame } from '#/bundle/zstd-frame.ts';
 import { Problem } from '#/protocol/errors.ts';
@@ -43,7 +43,7 @@ export function openChunk(stored: Uint8Array, entry: ChunkEntry): Uint8Array {
 /** True when `raw` is the content of `entry`; for pieces that come from a local seed (F83). */
 export function isChunk(raw: Uint8Array, entry: Pick<ChunkEntry, 'digest' | 'rawSize'>): boolean {
   if (raw.byteLength !== entry.rawSize) return false;
-  return Buffer.compare(createHash('sha256').update(raw).digest(), entry.digest) === 0;
+  return Buffer.compare(hash('sha256', raw, 'buffer'), entry.digest) === 0;
 }
 
 function inflate(stored: Uint8Array, rawSize: number): Uint8Array {

@@ -255,7 +255,8 @@ export function inflate(
   }
 }
 
-function windowLogOf(rawBytes: number): number {
+/** The window that a frame of so much content may ask for. */
+export function windowLogOf(rawBytes: number): number {
   return Math.max(WINDOW_LOG_MIN, Math.ceil(Math.log2(Math.max(rawBytes, 1))));
 }
 

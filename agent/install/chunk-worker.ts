@@ -10,12 +10,13 @@ import {
   closeSync,
 } from 'node:fs';
 import { CHUNK_MAX_BYTES, isChunk } from '#/bundle/open-chunk.ts';
-import { DICTIONARY_MAX_BYTES, dictionaryBuffer, inflate } from '#/bundle/patch.ts';
+import { DICTIONARY_MAX_BYTES, dictionaryBuffer } from '#/bundle/patch.ts';
 import { Problem } from '#/protocol/errors.ts';
 import { createChunkOpener } from './chunk-opener.ts';
 import type { Job, JobResult, WorkerSetup } from './jobs.ts';
 import type { PatchColumns } from './patch-plan.ts';
 import { createReadBack, type ReadBack } from './read-back.ts';
+import { createSegmentOpener, type SegmentOpener } from './segment-opener.ts';
 import {
   attempt,
   seedFiles,
@@ -24,6 +25,7 @@ import {
   type TargetFiles,
 } from './target-files.ts';
 import type { PieceColumns } from './write-plan.ts';
+import { markChunk, markPiece } from './written.ts';
 
 const ZEROS_BYTES = 1024 * 1024;
 const DIGEST_BYTES = 32;
@@ -37,6 +39,7 @@ export class ChunkWorker {
   readonly #opener = createChunkOpener();
   #zeros: Uint8Array | null = null;
   #dictionary: ReturnType<typeof dictionaryBuffer> | null = null;
+  #segments: SegmentOpener | null = null;
   #readBack: ReadBack | null = null;
 
   constructor(setup: WorkerSetup) {
@@ -65,7 +68,9 @@ export class ChunkWorker {
         this.#zero(job.file, job.offset, job.sizeBytes);
         return failed([]);
       case 'finish':
-        for (let file = job.from; file < job.to; file += 1) this.#finish(file);
+        for (let file = job.from; file < job.to; file += 1) {
+          if (this.#setup.written.finished[file] !== 1) this.#finish(file);
+        }
         return failed([]);
       case 'sync':
         for (let file = job.from; file < job.to; file += 1) this.#sync(file);
@@ -117,8 +122,11 @@ export class ChunkWorker {
     const stored = slabs.subarray(from, from + (storedBytes[segment] ?? 0));
     const chunks = patch.chunks.subarray(chunkStarts[segment], chunkStarts[segment + 1]);
     const dictionary = this.#dictionaryOf(segment, patch);
+    this.#segments ??= createSegmentOpener();
     const content =
-      dictionary === undefined ? null : inflate(stored, rawBytes[segment] ?? 0, dictionary);
+      dictionary === undefined
+        ? null
+        : this.#segments.open(stored, rawBytes[segment] ?? 0, dictionary);
     if (content === null) return [...chunks];
     const bad: number[] = [];
     let at = 0;
@@ -149,19 +157,40 @@ export class ChunkWorker {
     return whole.subarray(0, sizeBytes + 1);
   }
 
+  /** Writes verified content to all its places; a file that this completes is finished. */
   #write(chunk: number, content: Uint8Array): void {
-    const { starts, file, fileOffset, chunkOffset, sizeBytes } = this.#setup.pieces;
+    const { pieces, written } = this.#setup;
+    // In place from an earlier run, or by another way: its files may be finished.
+    if (Atomics.load(written.chunks, chunk) === 1) return;
+    const { starts, file, fileOffset, chunkOffset, sizeBytes } = pieces;
     for (let i = starts[chunk] ?? 0; i < (starts[chunk + 1] ?? 0); i += 1) {
       const from = chunkOffset[i] ?? 0;
       const piece = content.subarray(from, from + (sizeBytes[i] ?? 0));
       this.#targets.write(file[i] ?? 0, piece, fileOffset[i] ?? 0);
+    }
+    this.#count(chunk, (number) => {
+      this.#finish(number);
+      this.#targets.close(number);
+    });
+  }
+
+  /** Counts the pieces of a chunk that is in place; hears the files that have no piece left to come. */
+  #count(chunk: number, onComplete: (file: number) => void): void {
+    const { pieces, written } = this.#setup;
+    if (!markChunk(written, chunk)) return;
+    for (let i = pieces.starts[chunk] ?? 0; i < (pieces.starts[chunk + 1] ?? 0); i += 1) {
+      const file = pieces.file[i] ?? 0;
+      if (markPiece(written, file)) onComplete(file);
     }
   }
 
   /** True when every place of the chunk holds it already: what an earlier, killed run has written (F2). */
   #isInPlace(chunk: number): boolean {
     const content = this.#gather(chunk, this.#setup.pieces, this.#targets, true);
-    return content !== null && isChunk(content, this.#entry(chunk));
+    if (content === null || !isChunk(content, this.#entry(chunk))) return false;
+    // Not finished here: other threads may still be reading what they recheck of the same file.
+    this.#count(chunk, () => undefined);
+    return true;
   }
 
   /** False when the seed does not have the chunk any more (F83). */
@@ -228,6 +257,7 @@ export class ChunkWorker {
       }
       if ((found.mode & 0o7777) !== mode) fchmodSync(descriptor, mode);
     });
+    this.#setup.written.finished[file] = 1;
   }
 
   #sync(file: number): void {

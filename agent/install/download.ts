@@ -30,6 +30,7 @@ import type { DownloadOutcome, DownloadTask, KeptVersion, TaskProgress } from '.
 import type { TaskWorld } from './world.ts';
 import { createWorkerPool, type WorkerPool } from './worker-pool.ts';
 import { planWrites, type WritePlan } from './write-plan.ts';
+import { nothingWritten } from './written.ts';
 
 /** Chunks or files of one local job: large enough to be worth a message, small enough to share the work. */
 const CHUNKS_PER_JOB = 64;
@@ -221,6 +222,7 @@ class DownloadRun {
       rawSizes: index.rawSizes,
       storedSizes: index.storedSizes,
       created: this.#created,
+      written: nothingWritten(this.#plan.files.length, this.#plan.pieces),
       seed,
       patch:
         this.#seed === null || this.#segments.length === 0

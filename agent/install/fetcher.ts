@@ -225,7 +225,8 @@ class RangeFiller {
     const done = this.#position - start;
     const size = this.#size(chunk);
     const taken = Math.min(size - done, bytes.byteLength);
-    slab.bytes.set(bytes.subarray(0, taken), slab.usedBytes + done);
+    // Not `set`: V8 copies into memory that threads share word by word, at a sixth of the speed.
+    Buffer.from(bytes.buffer, bytes.byteOffset, taken).copy(slab.bytes, slab.usedBytes + done);
     this.#position += taken;
     if (done + taken === size) {
       slab.chunks.push(chunk);

@@ -1,6 +1,7 @@
 /** What the worker threads are given to do, and what they answer. Plain data. */
 import { isProblem, type ErrorCode, type JsonObject, Problem } from '#/protocol/errors.ts';
 import type { PatchColumns } from './patch-plan.ts';
+import type { Written } from './written.ts';
 import type { PieceColumns, PlannedFile } from './write-plan.ts';
 
 /** What every worker holds from its start. Typed arrays lie in shared memory. */
@@ -14,6 +15,8 @@ export interface WorkerSetup {
   readonly storedSizes: Uint32Array;
   /** One value per file: 0 not there, 1 being created, 2 there. */
   readonly created: Int32Array;
+  /** What is written of each file and of each chunk. */
+  readonly written: Written;
   readonly seed: { readonly files: readonly string[]; readonly pieces: PieceColumns } | null;
   /** The segments of a patch from the seed's version. */
   readonly patch: PatchColumns | null;
@@ -61,7 +64,7 @@ export type Job =
       readonly offset: number;
       readonly sizeBytes: number;
     }
-  /** Final size, owner and mode of files `from` to `to`; makes the empty ones. */
+  /** Final size, owner and mode of those files `from` to `to` that do not have them; makes the empty ones. */
   | { readonly do: 'finish'; readonly from: number; readonly to: number }
   | { readonly do: 'sync'; readonly from: number; readonly to: number }
   /** Reads files `from` to `to` past the page cache and compares; answers the numbers of the files that differ. */

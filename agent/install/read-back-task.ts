@@ -18,6 +18,7 @@ import {
 import type { TaskWorld } from './world.ts';
 import { createWorkerPool } from './worker-pool.ts';
 import { planWrites, type WritePlan } from './write-plan.ts';
+import { nothingWritten } from './written.ts';
 
 /** Small, so that progress moves and all threads have work to the end. */
 const FILES_PER_JOB = 64;
@@ -50,6 +51,7 @@ export async function runReadBack(
       rawSizes: new Uint32Array(0),
       storedSizes: new Uint32Array(0),
       created: new Int32Array(new SharedArrayBuffer(4)),
+      written: nothingWritten(plan.files.length, plan.pieces),
       seed: null,
       patch: null,
       images,

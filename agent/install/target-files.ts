@@ -35,6 +35,13 @@ class OpenFiles {
     return descriptor;
   }
 
+  close(file: number): void {
+    const known = this.#open.get(file);
+    if (known === undefined) return;
+    this.#open.delete(file);
+    closeSync(known);
+  }
+
   closeAll(): void {
     for (const descriptor of this.#open.values()) closeSync(descriptor);
     this.#open.clear();
@@ -48,6 +55,8 @@ export interface TargetFiles {
   read(file: number, into: Uint8Array, position: number): number;
   /** The descriptor, open for reading and writing. */
   descriptor(file: number): number;
+  /** This thread has no more to do with the file. */
+  close(file: number): void;
   closeAll(): void;
 }
 
@@ -101,6 +110,7 @@ export function targetFiles(
       if ((shared[file] ?? -1) < 0 && Atomics.load(created, file) !== THERE) return 0;
       return readFully(descriptor(file), into, position, pathOf(file));
     },
+    close: (file) => open.close(file),
     closeAll: () => open.closeAll(),
   };
 }
