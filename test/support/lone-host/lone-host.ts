@@ -22,6 +22,8 @@ export interface LoneHostOptions extends HostPlaces {
   readonly releases: Releases;
   /** An attempt that a fault holds up is left where it is after this. */
   readonly orderTimeoutMs?: number;
+  /** A directory in which Node keeps what it compiled: a start costs half as much. */
+  readonly compileCache?: string;
 }
 
 /** A status is waited for so long: far more than any start takes, also on a loaded machine. */
@@ -53,7 +55,7 @@ export class LoneHost {
 
   /** Starts the agent; `wrapper` is put before its command line, for example strace. */
   start(wrapper: readonly string[] = []): void {
-    const { program, volatile, releases } = this.#options;
+    const { program, volatile, releases, compileCache } = this.#options;
     mkdirSync(volatile, { recursive: true, mode: 0o700 });
     const config = join(volatile, 'agent.toml');
     writeFileSync(
@@ -74,10 +76,15 @@ anchor_directory = "${releases.anchorDirectory}"
 workers = 1
 `,
     );
-    const argv = [...wrapper, process.execPath, program, 'run', '--config', config];
+    const node = [process.execPath, '--import', join(import.meta.dirname, 'one-thread.mjs')];
+    const argv = [...wrapper, ...node, program, 'run', '--config', config];
     const log = openSync(join(volatile, 'agent.log'), 'a');
     const child = spawn(argv[0] ?? '', argv.slice(1), {
-      env: { PATH: process.env['PATH'] ?? '', UV_THREADPOOL_SIZE: '1', HOME: volatile },
+      env: {
+        PATH: process.env['PATH'] ?? '',
+        HOME: volatile,
+        ...(compileCache === undefined ? {} : { NODE_COMPILE_CACHE: compileCache }),
+      },
       stdio: ['ignore', log, log],
       detached: true,
     });
