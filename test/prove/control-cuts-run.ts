@@ -16,8 +16,10 @@ import {
   record,
   writeImage,
 } from '#/test/support/power-disk/power-disk.ts';
+import { treeState } from '#/test/support/power-disk/tree-state.ts';
 import { simRandom } from '#/test/support/sim-host/sim-clock.ts';
 import { drawn, type Finding } from './family.ts';
+import type { CutsOutcome } from './power-cuts.ts';
 
 const [directory = '', fileSystemName = 'ext4', , countText = '', seedText = ''] =
   process.argv.slice(2);
@@ -55,8 +57,15 @@ writeImage(base, sizeBytes, events.slice(0, lastFlush));
 const points = Array.from({ length: events.length - first }, (_, index) => first + index);
 const chosen = drawn(points, count, seed);
 const findings: Finding[] = [];
+/** What the store was opened on: files that are the same, with the same acknowledged before, end the same. */
+const lookedInto = new Set<string>();
 for (const point of chosen) findings.push(...(await tryCut(point)));
-const outcome = { cases: points.length, states: chosen.length, findings };
+const outcome: CutsOutcome = {
+  cases: points.length,
+  states: chosen.length,
+  findings,
+  differing: lookedInto.size,
+};
 process.stdout.write(`${JSON.stringify(outcome)}\n`);
 
 function idOf(number: number): string {
@@ -97,6 +106,9 @@ async function tryCut(point: number): Promise<readonly Finding[]> {
   const told = acknowledged.findLast((one) => one.logBytes <= endBytes)?.number ?? 0;
   const mounted = MountedImage.mount(image, fileSystem, at);
   try {
+    const state = `${treeState(at)} ${told}`;
+    if (lookedInto.has(state)) return [];
+    lookedInto.add(state);
     return await lookInto(name, told);
   } catch (error) {
     return [{ fault: 'stuck', text: `${name}: ${String(error)}` }];

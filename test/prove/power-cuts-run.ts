@@ -13,8 +13,10 @@ import {
   record,
   writeImage,
 } from '#/test/support/power-disk/power-disk.ts';
+import { treeState } from '#/test/support/power-disk/tree-state.ts';
 import { simRandom } from '#/test/support/sim-host/sim-clock.ts';
-import { drawn, type Finding, type Outcome } from './family.ts';
+import { drawn, type Finding } from './family.ts';
+import type { CutsOutcome } from './power-cuts.ts';
 import {
   diskFindings,
   digestsOf,
@@ -34,7 +36,8 @@ const digests = await digestsOf(directory, releases);
 const at = join(directory, 'mount');
 mkdirSync(at);
 const volatile = join(directory, 'run');
-const host = new LoneHost({ disk: at, volatile, program, releases });
+const compileCache = join(directory, 'compile-cache');
+const host = new LoneHost({ disk: at, volatile, program, releases, compileCache });
 
 /** What was told, with the length of the disk's log at that moment. */
 const marks: { readonly logBytes: number; readonly told: Told }[] = [];
@@ -68,6 +71,8 @@ const lastFlush = events.slice(0, first).findLastIndex(({ event }) => event.do =
 writeImage(base, sizeBytes, events.slice(0, lastFlush));
 const points = Array.from({ length: events.length - first }, (_, index) => first + index);
 const findings: Finding[] = [];
+/** What the agent was started on: files that are the same, with the same told before, end the same. */
+const recovered = new Set<string>();
 let images = 0;
 for (const point of chosen(points)) {
   findings.push(...(await tryCut(point)));
@@ -75,8 +80,9 @@ for (const point of chosen(points)) {
 }
 process.stdout.write(`${JSON.stringify(outcome())}\n`);
 
-function outcome(): Outcome {
-  return { cases: events.length - first, states: images, findings };
+function outcome(): CutsOutcome {
+  const cases = events.length - first;
+  return { cases, states: images, findings, differing: recovered.size };
 }
 
 /** Evenly drawn; more than once each, with other subsets, when more are wanted than there are. */
@@ -106,10 +112,13 @@ async function tryCut(point: number): Promise<readonly Finding[]> {
     return [{ fault: 'wrong', text: `${name}: not mounted: ${String(error)}` }];
   }
   try {
-    return [
-      ...(await diskFindings(host, digests, name)),
-      ...(await recoveryFindings(host, releases, digests, told, name)),
-    ];
+    const seen = await diskFindings(host, digests, name);
+    const state = `${treeState(at)} ${JSON.stringify(told)}`;
+    if (recovered.has(state)) return seen;
+    recovered.add(state);
+    return [...seen, ...(await recoveryFindings(host, releases, digests, told, name))];
+  } catch (error) {
+    return [{ fault: 'stuck', text: `${name}: ${String(error)}` }];
   } finally {
     mounted.unmount();
     rmSync(image);

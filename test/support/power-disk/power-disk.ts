@@ -9,7 +9,7 @@
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import {
   closeSync,
-  copyFileSync,
+  ftruncateSync,
   openSync,
   readFileSync,
   statSync,
@@ -159,7 +159,7 @@ function checkRecording(
   run('cmp', disk, replayed);
 }
 
-/** An image file that holds the writes among `events`. */
+/** An image file that holds the writes among `events`, on top of `base`; what was never written is a hole. */
 export function writeImage(
   path: string,
   sizeBytes: number,
@@ -167,13 +167,13 @@ export function writeImage(
   base: string | null = null,
 ): void {
   if (base === null) writeFileSync(path, '');
-  else copyFileSync(base, path);
+  else run('cp', '--sparse=always', base, path);
   const file = openSync(path, 'r+');
   try {
+    ftruncateSync(file, sizeBytes);
     for (const { event } of events) {
       if (event.do === 'write') writeSync(file, event.bytes, 0, event.bytes.length, event.offset);
     }
-    if (base === null) writeSync(file, Buffer.alloc(1), 0, 1, sizeBytes - 1);
   } finally {
     closeSync(file);
   }
