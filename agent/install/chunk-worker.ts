@@ -13,6 +13,7 @@ import { CHUNK_MAX_BYTES, isChunk } from '#/bundle/open-chunk.ts';
 import { DICTIONARY_MAX_BYTES, dictionaryBuffer } from '#/bundle/patch.ts';
 import { Problem } from '#/protocol/errors.ts';
 import { createChunkOpener } from './chunk-opener.ts';
+import { fileOf } from './file-table.ts';
 import type { Job, JobResult, WorkerSetup } from './jobs.ts';
 import type { PatchColumns } from './patch-plan.ts';
 import { createReadBack, type ReadBack } from './read-back.ts';
@@ -241,7 +242,7 @@ export class ChunkWorker {
   }
 
   #finish(file: number): void {
-    const planned = this.#setup.files[file];
+    const planned = fileOf(this.#setup.files, file);
     if (planned === undefined || planned.kind === 'device') return;
     const { path, sizeBytes, mode, uid, gid } = planned;
     const descriptor = this.#targets.descriptor(file);
@@ -261,7 +262,7 @@ export class ChunkWorker {
   }
 
   #sync(file: number): void {
-    const planned = this.#setup.files[file];
+    const planned = fileOf(this.#setup.files, file);
     if (planned === undefined) return;
     const { path } = planned;
     const known = this.#setup.descriptors[file] ?? -1;
@@ -285,7 +286,7 @@ export class ChunkWorker {
     const different: number[] = [];
     let direct = true;
     for (let file = from; file < to; file += 1) {
-      const planned = this.#setup.files[file];
+      const planned = fileOf(this.#setup.files, file);
       if (planned === undefined) continue;
       const seen = this.#readBack.sha256(planned.path, planned.sizeBytes);
       direct &&= seen.direct;
@@ -297,7 +298,7 @@ export class ChunkWorker {
   #compareImage(image: number, from: number, to: number): JobResult {
     const { images, files, digests } = this.#setup;
     const pieces = images[image];
-    const planned = files[pieces?.file ?? -1];
+    const planned = fileOf(files, pieces?.file ?? -1);
     if (pieces === undefined || planned === undefined) return failed([]);
     this.#readBack ??= createReadBack();
     const { path, sizeBytes } = planned;

@@ -15,6 +15,7 @@ import { createBandwidth } from './bandwidth.ts';
 import { manifestOf, openBundle, type OpenedBundle } from './container-reader.ts';
 import { zeroOut } from './device-zeros.ts';
 import { fetchChunks } from './fetcher.ts';
+import { packFiles } from './file-table.ts';
 import { Flusher } from './flusher.ts';
 import type { WorkerSetup } from './jobs.ts';
 import { Meter } from './meter.ts';
@@ -215,7 +216,7 @@ class DownloadRun {
   #setup(descriptors: readonly number[], seed: SeedPlan | null): WorkerSetup {
     const index = this.#index;
     return {
-      files: this.#plan.files,
+      files: packFiles(this.#plan.files),
       descriptors,
       pieces: this.#plan.pieces,
       digests: shared(index.digests),

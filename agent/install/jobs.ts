@@ -1,12 +1,14 @@
 /** What the worker threads are given to do, and what they answer. Plain data. */
 import { isProblem, type ErrorCode, type JsonObject, Problem } from '#/protocol/errors.ts';
+import type { FileTable } from './file-table.ts';
 import type { PatchColumns } from './patch-plan.ts';
 import type { Written } from './written.ts';
-import type { PieceColumns, PlannedFile } from './write-plan.ts';
+import type { SeedPlan } from './seed-plan.ts';
+import type { PieceColumns } from './write-plan.ts';
 
 /** What every worker holds from its start. Typed arrays lie in shared memory. */
 export interface WorkerSetup {
-  readonly files: readonly PlannedFile[];
+  readonly files: FileTable;
   /** Open descriptors of images and devices, shared by all threads; -1 for other files. */
   readonly descriptors: readonly number[];
   readonly pieces: PieceColumns;
@@ -17,7 +19,7 @@ export interface WorkerSetup {
   readonly created: Int32Array;
   /** What is written of each file and of each chunk. */
   readonly written: Written;
-  readonly seed: { readonly files: readonly string[]; readonly pieces: PieceColumns } | null;
+  readonly seed: SeedPlan | null;
   /** The segments of a patch from the seed's version. */
   readonly patch: PatchColumns | null;
   /** For the read-back: what lies where in each image. */

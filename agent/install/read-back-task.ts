@@ -7,6 +7,7 @@ import { type ChunkIndex, parseIndex } from '#/bundle/chunk-index.ts';
 import { must } from '#/protocol/errors.ts';
 import { manifestOf } from './container-reader.ts';
 import { inJobs, shared } from './download.ts';
+import { packFiles } from './file-table.ts';
 import type { ImagePieces, Job } from './jobs.ts';
 import { attempt } from './target-files.ts';
 import {
@@ -44,7 +45,7 @@ export async function runReadBack(
   const images = imagePieces(index, plan);
   const pool = createWorkerPool(
     {
-      files: plan.files,
+      files: packFiles(plan.files),
       descriptors: [],
       pieces: plan.pieces,
       digests: images.length === 0 ? new Uint8Array(0) : shared(index.digests),

@@ -1,11 +1,11 @@
 /** Which chunks of a new version a local slot holds, and where: the plan of a delta. Pure; nothing here is trusted (F83). */
 import { type ChunkIndex, digestMap } from '#/bundle/chunk-index.ts';
 import type { Manifest } from '#/bundle/manifest.ts';
+import { type FileTable, packFiles } from './file-table.ts';
 import { type PayloadTarget, type PieceColumns, PieceCollector, planWrites } from './write-plan.ts';
 
 export interface SeedPlan {
-  /** Files of the seed, absolute. */
-  readonly files: readonly string[];
+  readonly files: FileTable;
   /** By the chunk numbers of the new index. */
   readonly pieces: PieceColumns;
 }
@@ -31,7 +31,7 @@ export function planSeed(wanted: ChunkIndex, seed: Seed): SeedPlan {
     if (other === undefined || seed.index.rawSizes[other] !== wanted.rawSizes[chunk]) continue;
     addFirstPlace(collector, chunk, held.pieces, other);
   }
-  return { files: held.files.map((file) => file.path), pieces: collector.done() };
+  return { files: packFiles(held.files), pieces: collector.done() };
 }
 
 /** Pieces are sorted by their offset in the chunk: the first that goes on where the last ended is taken. */

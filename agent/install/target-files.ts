@@ -2,6 +2,7 @@
 import { closeSync, constants, fstatSync, openSync, readSync, writeSync } from 'node:fs';
 import { fileProblem } from '#/agent/adapters/file-port.ts';
 import { Problem } from '#/protocol/errors.ts';
+import { type FileTable, pathOf } from './file-table.ts';
 
 /** Open descriptors per thread and kind. */
 const MAX_OPEN = 64;
@@ -65,14 +66,13 @@ export interface TargetFiles {
  * refused; the others wait for it.
  */
 export function targetFiles(
-  paths: readonly { readonly path: string }[],
+  files: FileTable,
   shared: readonly number[],
   created: Int32Array,
 ): TargetFiles {
   const open = new OpenFiles();
-  const pathOf = (file: number): string => paths[file]?.path ?? '';
   const create = (file: number): number => {
-    const path = pathOf(file);
+    const path = pathOf(files, file);
     try {
       const descriptor = attempt('create', path, () =>
         openSync(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0o600),
@@ -91,7 +91,7 @@ export function targetFiles(
       const before = Atomics.compareExchange(created, file, NOT_THERE, BEING_CREATED);
       if (before === NOT_THERE) return create(file);
       if (before === THERE) {
-        const path = pathOf(file);
+        const path = pathOf(files, file);
         return attempt('open', path, () => openSync(path, O_RDWR | O_NOFOLLOW | O_NONBLOCK));
       }
       Atomics.wait(created, file, BEING_CREATED);
@@ -104,11 +104,11 @@ export function targetFiles(
   return {
     descriptor,
     write(file, bytes, position) {
-      writeAllSync(descriptor(file), bytes, position, pathOf(file));
+      writeAllSync(descriptor(file), bytes, position, pathOf(files, file));
     },
     read(file, into, position) {
       if ((shared[file] ?? -1) < 0 && Atomics.load(created, file) !== THERE) return 0;
-      return readFully(descriptor(file), into, position, pathOf(file));
+      return readFully(descriptor(file), into, position, pathOf(files, file));
     },
     close: (file) => open.close(file),
     closeAll: () => open.closeAll(),
@@ -122,13 +122,13 @@ export interface SeedFiles {
 }
 
 /** Files of the live slot. Whatever is wrong with one is no error: the chunk then comes from a source. */
-export function seedFiles(paths: readonly string[]): SeedFiles {
+export function seedFiles(files: FileTable): SeedFiles {
   const open = new OpenFiles();
   const unreadable = new Set<number>();
   return {
     read(file, into, position) {
       if (unreadable.has(file)) return 0;
-      const path = paths[file] ?? '';
+      const path = pathOf(files, file);
       try {
         const descriptor = open.get(file, () => openRegular(path));
         return readFully(descriptor, into, position, path);

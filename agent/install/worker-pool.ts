@@ -15,6 +15,7 @@ interface Waiting {
 
 interface Thread {
   readonly worker: Worker;
+  readonly ended: Promise<unknown>;
   /** In the order of their answers. */
   readonly given: Waiting[];
 }
@@ -24,6 +25,7 @@ export interface WorkerPool {
   run(job: Job): Promise<JobResult>;
   /** True when a thread has nothing to do: then a small job is better than a late one. */
   isIdle(): boolean;
+  /** Jobs that threads were handed are done; the others are refused. */
   close(): Promise<void>;
 }
 
@@ -33,7 +35,7 @@ export function createWorkerPool(setup: WorkerSetup, count: number, entry: URL):
   let isClosed = false;
   const threads = Array.from({ length: count }, (): Thread => {
     const worker = new Worker(entry, { workerData: setup, resourceLimits: THREAD_LIMITS });
-    return { worker, given: [] };
+    return { worker, ended: new Promise((resolve) => worker.once('exit', resolve)), given: [] };
   });
   const feed = (): void => {
     for (let ahead = 1; ahead <= JOBS_AHEAD; ahead += 1) {
@@ -82,8 +84,12 @@ export function createWorkerPool(setup: WorkerSetup, count: number, entry: URL):
     isIdle: () => threads.some(({ given }) => given.length === 0),
     async close() {
       isClosed = true;
-      await Promise.all(threads.map(({ worker }) => worker.terminate()));
-      abandon(new Error('the worker pool is closed'));
+      const closed = new Error('the worker pool is closed');
+      for (const { reject } of queue.splice(0)) reject(closed);
+      // Not `terminate`: Node aborts the process when that meets a decoder that is just being made. Jobs are short.
+      for (const { worker } of threads) worker.postMessage(null);
+      await Promise.all(threads.map(({ ended }) => ended));
+      abandon(closed);
     },
   };
 }

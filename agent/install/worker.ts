@@ -1,11 +1,16 @@
-/** Entry of a worker thread: answers jobs in the order in which they come. */
+/** Entry of a worker thread: answers jobs in the order in which they come; null ends it. */
 import { parentPort, workerData } from 'node:worker_threads';
 import { ChunkWorker } from './chunk-worker.ts';
 import { type Job, type JobAnswer, problemData, type WorkerSetup } from './jobs.ts';
 
 const worker = new ChunkWorker(workerData as WorkerSetup);
 
-parentPort?.on('message', (job: Job) => {
+parentPort?.on('message', (job: Job | null) => {
+  if (job === null) {
+    worker.close();
+    parentPort?.close();
+    return;
+  }
   parentPort?.postMessage(answer(job));
 });
 

@@ -9,6 +9,7 @@ import {
   linkTarget,
   slotOfLink,
 } from '#/agent/install/layout.ts';
+import { pathOf } from '#/agent/install/file-table.ts';
 import { Meter } from '#/agent/install/meter.ts';
 import { planSeed } from '#/agent/install/seed-plan.ts';
 import { SLAB_BYTES, Slabs } from '#/agent/install/slabs.ts';
@@ -175,7 +176,7 @@ describe('seed plan', () => {
             let found = '';
             for (let i = pieces.starts[chunk] ?? 0; i < (pieces.starts[chunk + 1] ?? 0); i += 1) {
               expect(pieces.chunkOffset[i]).toBe(found.length);
-              const content = held[(files[pieces.file[i] ?? 0] ?? '').slice('/seed/'.length)] ?? '';
+              const content = held[pathOf(files, pieces.file[i] ?? 0).slice('/seed/'.length)] ?? '';
               const from = pieces.fileOffset[i] ?? 0;
               found += content.slice(from, from + (pieces.sizeBytes[i] ?? 0));
             }
