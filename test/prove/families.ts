@@ -4,6 +4,7 @@ import type { Family } from './family.ts';
 import { endurance } from './endurance.ts';
 import { fleetHistories } from './fleet-histories.ts';
 import { bitRot } from './flips.ts';
+import { links } from './links.ts';
 import { machine } from './machine.ts';
 import { networkFaults } from './network-faults.ts';
 import { doubleFaults, singleFaults, tripleFaults } from './port-faults.ts';
@@ -18,6 +19,7 @@ export const families: readonly Family[] = [
   doubleFaults,
   tripleFaults,
   networkFaults,
+  links,
   endurance,
   fleetHistories,
   syscallKills,

@@ -1,5 +1,5 @@
 /**
- * An HTTP server on loopback that serves one file and misbehaves as told, down to the byte: it speaks over a raw socket, so
+ * An HTTP server, on loopback unless told otherwise, that serves one file and misbehaves as told, down to the byte: it speaks over a raw socket, so
  * that it can send what no HTTP library would.
  */
 import { createServer, type Socket } from 'node:net';
@@ -55,6 +55,7 @@ export async function startFaultServer(
   file: Uint8Array,
   fault: (request: FaultRequest) => Fault | null = () => null,
   patch: Uint8Array | null = null,
+  host = '127.0.0.1',
 ): Promise<FaultServer> {
   const requests: FaultRequest[] = [];
   const sockets = new Set<Socket>();
@@ -79,11 +80,11 @@ export async function startFaultServer(
       }
     });
   });
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  await new Promise<void>((resolve) => server.listen(0, host, resolve));
   const address = server.address();
   if (address === null || typeof address === 'string') throw new Error('no port');
   return {
-    url: `http://127.0.0.1:${address.port}/app.bundle`,
+    url: `http://${host}:${address.port}/app.bundle`,
     requests,
     sentBytes: () => sent.bytes,
     async [Symbol.asyncDispose]() {
