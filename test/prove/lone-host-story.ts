@@ -44,32 +44,67 @@ export async function prepare(host: LoneHost, releases: Releases): Promise<void>
   await host.stop();
 }
 
-/** Lives through the story as far as the agent lives. `onTold` hears after each answer what may be live from then on. */
+type Tell = (isOver: boolean, ...may: readonly Release[]) => void;
+
+/** A part of the story that begins and ends at rest. */
+export interface Chapter {
+  readonly title: string;
+  /** What is live before. */
+  readonly from: (releases: Releases) => Release;
+  /** False when the agent did not live through it. */
+  readonly act: (host: LoneHost, releases: Releases, tell: Tell) => Promise<boolean>;
+}
+
+export const chapters: readonly Chapter[] = [
+  {
+    title: 'an update',
+    from: ({ v1 }) => v1,
+    async act(host, { v1, v2 }, tell) {
+      tell(false, v1, v2);
+      if ((await host.install(v2.file))?.phase !== 'confirmed') return false;
+      tell(false, v2);
+      return (await host.rest()) !== null;
+    },
+  },
+  {
+    title: 'the way back',
+    from: ({ v2 }) => v2,
+    async act(host, { v1, v2 }, tell) {
+      tell(false, v2, v1);
+      if ((await host.order({ kind: 'rollback' }))?.phase !== 'confirmed') return false;
+      tell(false, v1);
+      return (await host.rest()) !== null;
+    },
+  },
+  {
+    title: 'a bad version',
+    from: ({ v1 }) => v1,
+    async act(host, { v1, bad }, tell) {
+      if ((await host.install(bad.file))?.phase !== 'rolled-back') return false;
+      tell(true, v1);
+      return (await host.rest()) !== null;
+    },
+  },
+];
+
+/**
+ * Lives through some chapters in a row as far as the agent lives. `onTold` hears after each answer what may be live from then on.
+ * Resolves with whether it lived through all of them.
+ */
 export async function live(
   host: LoneHost,
   releases: Releases,
+  parts: readonly Chapter[],
   onTold: (told: Told) => void = () => undefined,
-): Promise<Told> {
-  const { v1, v2, bad } = releases;
-  const tell = (isOver: boolean, ...may: readonly Release[]): Told => {
-    const told = { isOver, mayBeLive: may.map((one) => one.artifactId) };
-    onTold(told);
-    return told;
+): Promise<boolean> {
+  const tell: Tell = (isOver, ...may) => {
+    onTold({ isOver, mayBeLive: may.map((one) => one.artifactId) });
   };
-  let told = tell(false, v1);
-  if ((await host.rest()) === null) return told;
-  told = tell(false, v1, v2);
-  if ((await host.install(v2.file))?.phase !== 'confirmed') return told;
-  told = tell(false, v2);
-  if ((await host.rest()) === null) return told;
-  told = tell(false, v2, v1);
-  if ((await host.order({ kind: 'rollback' }))?.phase !== 'confirmed') return told;
-  told = tell(false, v1);
-  if ((await host.rest()) === null) return told;
-  if ((await host.install(bad.file))?.phase !== 'rolled-back') return told;
-  told = tell(true, v1);
-  await host.rest();
-  return told;
+  const [first] = parts;
+  if (first !== undefined) tell(false, first.from(releases));
+  if ((await host.rest()) === null) return false;
+  for (const { act } of parts) if (!(await act(host, releases, tell))) return false;
+  return true;
 }
 
 /** What is wrong with the disk of a host whose agent does not run: what is live has to be whole, at any moment. */

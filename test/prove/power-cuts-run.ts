@@ -20,6 +20,7 @@ import type { CutsOutcome } from './power-cuts.ts';
 import {
   diskFindings,
   digestsOf,
+  chapters,
   live,
   prepare,
   recoveryFindings,
@@ -47,11 +48,11 @@ const recording = await record(directory, fileSystem as FileSystem, async (_at, 
     await prepare(host, releases);
     startedBytes = position();
     host.start();
-    const told = await live(host, releases, (now) => {
+    const isDone = await live(host, releases, chapters, (now) => {
       marks.push({ logBytes: position(), told: now });
     });
     await host.stop();
-    if (!told.isOver) {
+    if (!isDone) {
       const said = readFileSync(join(volatile, 'agent.log'), 'utf8').slice(-2000);
       throw new Error(`the story does not come to its end:\n${said}`);
     }

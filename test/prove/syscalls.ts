@@ -19,6 +19,7 @@ import {
   type Outcome,
 } from './family.ts';
 import {
+  chapters,
   diskFindings,
   type Digests,
   digestsOf,
@@ -70,9 +71,14 @@ const shares = {
   error: { ci: 16, full: 120, long: Number.POSITIVE_INFINITY },
 } as const;
 
-interface Case {
+interface Call {
+  /** Number of the chapter of the story. */
+  readonly chapter: number;
   readonly call: string;
+  /** Counted from the start of the process, of each thread by itself. */
   readonly number: number;
+}
+interface Case extends Call {
   /** What strace does to the call. */
   readonly fault: string;
 }
@@ -81,7 +87,6 @@ interface Bench {
   readonly directory: string;
   readonly releases: Releases;
   readonly digests: Digests;
-  readonly template: string;
   readonly program: string;
 }
 
@@ -101,13 +106,14 @@ async function sweep(options: FamilyOptions, kind: 'kill' | 'error'): Promise<Ou
   const directory = mkdtempSync(join(tmpdir(), 'prove-syscalls-'));
   try {
     const bench = await setUp(directory, await options.agentProgram());
-    const counted = await countCalls(bench);
-    const all = counted.flatMap(({ call, number }) =>
+    const counted: Call[] = [];
+    for (const chapter of chapters.keys()) counted.push(...(await countCalls(bench, chapter)));
+    const all = counted.flatMap((one): Case[] =>
       kind === 'error'
-        ? (errors[call] ?? []).map((error) => ({ call, number, fault: `error=${error}` }))
-        : syncs.has(call)
+        ? (errors[one.call] ?? []).map((error) => ({ ...one, fault: `error=${error}` }))
+        : syncs.has(one.call)
           ? []
-          : [{ call, number, fault: 'signal=SIGKILL' }],
+          : [{ ...one, fault: 'signal=SIGKILL' }],
     );
     const matching = all.filter((one) => nameOf(one).includes(options.match));
     const cases = drawn(matching, shares[kind][options.scale], options.seed);
@@ -125,16 +131,25 @@ async function sweep(options: FamilyOptions, kind: 'kill' | 'error'): Promise<Ou
   }
 }
 
-function nameOf({ call, number, fault }: Case): string {
-  return `${call} number ${number}, ${fault}`;
+function nameOf({ chapter, call, number, fault }: Case): string {
+  return `${call} number ${number} of ${chapters[chapter]?.title}, ${fault}`;
 }
+
+const templateOf = (chapter: number): string => `before-${chapter}`;
 
 async function setUp(directory: string, program: string): Promise<Bench> {
   const releases = await buildReleases(directory);
   const digests = await digestsOf(directory, releases);
-  const template = join(directory, 'template');
-  const bench = { directory, releases, digests, template, program };
-  await prepare(hostOf(bench, 'template'), releases);
+  const bench = { directory, releases, digests, program };
+  await prepare(hostOf(bench, templateOf(0)), releases);
+  // Each chapter begins on the disk that the one before it left.
+  for (const [number, chapter] of chapters.slice(0, -1).entries()) {
+    const host = freshHost(bench, templateOf(number + 1), number);
+    host.start();
+    const isDone = await live(host, releases, [chapter]);
+    if (!isDone) throw new Error(`${chapter.title} did not come about`);
+    await host.stop();
+  }
   return bench;
 }
 
@@ -151,31 +166,38 @@ function hostOf(
   return new LoneHost({ disk, volatile, program, releases, compileCache, ...limit });
 }
 
-function freshHost(bench: Bench, name: string, orderTimeoutMs?: number): LoneHost {
+/** A host of that name as it is before a chapter. */
+function freshHost(bench: Bench, name: string, chapter: number, orderTimeoutMs?: number): LoneHost {
   for (const path of [name, `${name}.run`]) {
     rmSync(join(bench.directory, path), { recursive: true, force: true });
   }
-  cpSync(bench.template, join(bench.directory, name), { recursive: true, verbatimSymlinks: true });
+  const from = join(bench.directory, templateOf(chapter));
+  cpSync(from, join(bench.directory, name), { recursive: true, verbatimSymlinks: true });
   return hostOf(bench, name, orderTimeoutMs);
 }
 
-/** Which calls there are to hit: those of any thread that touch the host's files or a socket. */
-async function countCalls(
-  bench: Bench,
-): Promise<readonly { readonly call: string; readonly number: number }[]> {
+/**
+ * Which calls of a chapter there are to hit: those of any thread that touch the host's files or a socket. The start of the agent
+ * counts with the first chapter only.
+ */
+async function countCalls(bench: Bench, chapter: number): Promise<readonly Call[]> {
   const log = join(bench.directory, 'calls.log');
+  const part = chapters[chapter];
+  if (part === undefined) throw new Error(`no chapter ${chapter}`);
   // Nothing fails here, and strace is slow: it may take as long as it takes.
-  const host = freshHost(bench, 'counted', COUNTED_TIMEOUT_MS);
+  const host = freshHost(bench, 'counted', chapter, COUNTED_TIMEOUT_MS);
   host.start([...filtered, '-y', '-s', '0', '-e', `trace=${calls}`, '-o', log]);
-  const told = await live(host, bench.releases);
+  await host.rest(COUNTED_TIMEOUT_MS);
+  const startLines = chapter === 0 ? 0 : linesOf(log).length;
+  const isDone = await live(host, bench.releases, [part]);
   await host.kill();
-  if (!told.isOver) {
+  if (!isDone) {
     const said = readFileSync(join(bench.directory, 'counted.run/agent.log'), 'utf8').slice(-2000);
     throw new Error(`the story does not come to its end under strace:\n${said}`);
   }
   const counts = new Map<string, number>();
-  const found = new Map<string, { readonly call: string; readonly number: number }>();
-  for (const line of readFileSync(log, 'utf8').split('\n')) {
+  const found = new Map<string, Call>();
+  for (const [at, line] of linesOf(log).entries()) {
     const match = /^(\d+)\s+(\w+)\((.*)/.exec(line);
     if (match === null) continue;
     const [, thread = '', call = '', rest = ''] = match;
@@ -184,10 +206,13 @@ async function countCalls(
     const touches = rest.includes(`${bench.directory}/counted`) || /socket:|AF_UNIX/i.test(rest);
     const isLog = rest.includes('agent.log');
     const isOpenedToRead = call === 'openat' && /O_RDONLY/.test(rest) && !/O_CREAT/.test(rest);
-    if (touches && !isLog && !isOpenedToRead) found.set(`${call} ${number}`, { call, number });
+    const isTold = touches && !isLog && !isOpenedToRead && at >= startLines;
+    if (isTold) found.set(`${call} ${number}`, { chapter, call, number });
   }
   return [...found.values()];
 }
+
+const linesOf = (path: string): readonly string[] => readFileSync(path, 'utf8').trim().split('\n');
 
 async function tryCase(
   bench: Bench,
@@ -196,16 +221,18 @@ async function tryCase(
   kind: 'kill' | 'error',
 ): Promise<{ readonly wasHit: boolean; readonly found: readonly Finding[] }> {
   const { releases, digests } = bench;
-  const { call, number, fault } = one;
+  const { chapter, call, number, fault } = one;
   const name = nameOf(one);
-  const host = freshHost(bench, `lane-${lane}`);
+  const part = chapters[chapter];
+  if (part === undefined) throw new Error(`no chapter ${chapter}`);
+  const host = freshHost(bench, `lane-${lane}`, chapter);
   const log = join(bench.directory, `lane-${lane}.log`);
   const inject = `inject=${call}:${fault}:when=${number}`;
   const tracer = kind === 'kill' ? strace : filtered;
   host.start([...tracer, '-o', log, '-e', `trace=${call}`, '-e', inject]);
-  let told: Told = { isOver: false, mayBeLive: [bench.releases.v1.artifactId] };
+  let told: Told = { isOver: false, mayBeLive: [part.from(releases).artifactId] };
   // One call fails, at most one answer with it: what is told after it is looked at as well.
-  await live(host, bench.releases, (now) => {
+  await live(host, releases, [part], (now) => {
     told = now;
   });
   await host.kill();
