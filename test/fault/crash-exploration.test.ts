@@ -5,6 +5,7 @@
  */
 import { beforeAll, describe, expect, it } from 'vitest';
 import { explore, type Explored } from '#/test/support/sim-host/explore.ts';
+import { exploreGuardFlips } from '#/test/support/sim-host/guard-flip.ts';
 import { scenarioCases, type ScenarioCase } from '#/test/support/sim-host/scenarios.ts';
 
 const isLong = process.env['PROVE_LONG'] === '1';
@@ -46,5 +47,9 @@ describe('H02 crashes in every scenario', () => {
     });
     expect(explored.violations).toEqual([]);
     expect(explored.levels[0]?.recovered).toBeGreaterThan(10);
+  });
+
+  it('the guard is killed between a rename and its sync, then the power is cut', async () => {
+    expect(await exploreGuardFlips()).toEqual([]);
   });
 });

@@ -7,7 +7,9 @@ import { beforeAll, describe, expect, it } from 'vitest';
 import {
   type DurableHunt,
   mustBeCaught,
+  openedDirectory,
   prepareHunt,
+  recipes,
   statements,
 } from '#/test/support/sim-host/durable-mutants.ts';
 
@@ -23,6 +25,11 @@ describe('mutants of the durable writes', () => {
     const mutant = sites.get(name);
     expect(mutant, `a call site of that name among ${[...sites.keys()].join('\n')}`).toBeDefined();
     if (mutant !== undefined) expect(await hunt(mutant)).not.toBeNull();
+  });
+
+  it.each(Object.entries(recipes))('H02 caught where only the recipe runs: %s', async (_, hunt) => {
+    expect(await hunt()).not.toBeNull();
+    expect(await openedDirectory(null)).toBeNull();
   });
 
   if (isLong) {

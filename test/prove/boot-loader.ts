@@ -22,6 +22,7 @@ interface Cut {
 
 export const bootLoaderView: Family = {
   name: 'boot-loader',
+  isLight: true,
   what: 'every decision seen by the real GRUB after a power cut, every sector and byte of its write',
   async run({ seed, scale, say }) {
     if (!hasGrub()) {

@@ -42,6 +42,7 @@ interface Held {
 
 export const endurance: Family = {
   name: 'endurance',
+  isLight: true,
   what: 'thousands of updates in a row under disk errors: nothing that is kept grows',
   async run({ seed, scale, say }) {
     // What the syncs cost is not the question: in memory where there is such a place.

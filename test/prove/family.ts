@@ -9,8 +9,8 @@ export interface FamilyOptions {
   readonly scale: Scale;
   /** Only cases whose name has this in it, where cases have names: to try one again. */
   readonly match: string;
-  /** dist/agent.mjs with its companions, for families that run the shipped agent. */
-  readonly agentProgram: () => Promise<string>;
+  /** dist/agent.mjs with its companions, for families that say that they use it. */
+  readonly agentProgram: string;
   /** Notes for the reader, printed at once. */
   readonly say: (line: string) => void;
 }
@@ -36,6 +36,10 @@ export interface Family {
   readonly what: string;
   /** Runs only when asked for by its name, or with `--long`. */
   readonly isOnlyLong?: boolean;
+  /** It runs the shipped agent. */
+  readonly usesAgent?: boolean;
+  /** It mostly waits, or is one thread: it runs beside the others. */
+  readonly isLight?: boolean;
   run(options: FamilyOptions): Promise<Outcome>;
 }
 

@@ -101,6 +101,7 @@ interface Prepared {
 
 export const links: Family = {
   name: 'links',
+  isLight: true,
   what: 'the real download between two network namespaces whose link is cut, blackholed, narrowed or slowed',
   async run({ seed, scale, match }) {
     const directory = await mkdtemp(join(tmpdir(), 'prove-links-'));

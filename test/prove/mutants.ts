@@ -8,7 +8,12 @@ import { explore } from '#/test/model/agent/explore.ts';
 import { mutants } from '#/test/model/agent/mutants.ts';
 import { planted, small } from '#/test/model/control/planted.ts';
 import { exploreFleet } from '#/test/support/control/explore-fleet.ts';
-import { mustBeCaught, prepareHunt, statements } from '#/test/support/sim-host/durable-mutants.ts';
+import {
+  mustBeCaught,
+  prepareHunt,
+  recipes,
+  statements,
+} from '#/test/support/sim-host/durable-mutants.ts';
 import { printTable } from './table.ts';
 import { textMutants } from './text-mutants.ts';
 
@@ -43,13 +48,14 @@ for (const { name } of textMutants) {
     ],
     { env: { ...process.env, PROVE_MUTANT: name }, encoding: 'utf8', timeout: LIMIT_MS },
   );
-  const how = /^ {2}(?:wrong|lost|stuck): (.*)$/m.exec(run.stdout)?.[1];
+  const how = /^ {2}bit rot: (?:wrong|lost|stuck): (.*)$/m.exec(run.stdout)?.[1];
   note('bit rot', name, run.status === 1 && how !== undefined ? how : null);
 }
 const { sites, hunt, huntEverywhere } = await prepareHunt();
 for (const name of Object.keys(statements)) {
   note('faults at the port', name, await huntEverywhere(name));
 }
+for (const [name, run] of Object.entries(recipes)) note('recipes', name, await run());
 for (const name of mustBeCaught) {
   const mutant = sites.get(name);
   note('power cuts at the port', name, mutant === undefined ? null : await hunt(mutant));

@@ -105,6 +105,7 @@ function casesFor(fileBytes: number): readonly Case[] {
 
 export const networkFaults: Family = {
   name: 'network faults',
+  isLight: true,
   what: 'the real download from a server that lies, cuts, stalls or floods at any byte, beside a good one',
   async run({ seed, scale, match }) {
     const directory = await mkdtemp(join(tmpdir(), 'prove-network-'));

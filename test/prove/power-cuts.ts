@@ -44,6 +44,7 @@ const LIMIT_MS = 90 * 60_000;
 
 export const powerCuts: Family = {
   name: 'power cuts',
+  usesAgent: true,
   what: 'the shipped agent on ext4, XFS and btrfs, the power cut at any write',
   run: (options) => runOnAll(agent, options),
 };
@@ -76,7 +77,7 @@ async function runOn(
   const args = [
     directory,
     fileSystem,
-    subject === agent ? await agentProgram() : '',
+    subject === agent ? agentProgram : '',
     String(count),
     String(seed),
   ];

@@ -92,12 +92,15 @@ interface Bench {
 
 export const syscallKills: Family = {
   name: 'syscalls killed',
+  usesAgent: true,
   what: 'the shipped agent, SIGKILL at a system call of an update, a rollback and a bad version',
   run: (options) => sweep(options, 'kill'),
 };
 
 export const syscallErrors: Family = {
   name: 'syscalls failed',
+  usesAgent: true,
+  isLight: true,
   what: 'the shipped agent, a system call answered with EIO, ENOSPC, EINTR or EROFS',
   run: (options) => sweep(options, 'error'),
 };
@@ -105,7 +108,7 @@ export const syscallErrors: Family = {
 async function sweep(options: FamilyOptions, kind: 'kill' | 'error'): Promise<Outcome> {
   const directory = mkdtempSync(join(tmpdir(), 'prove-syscalls-'));
   try {
-    const bench = await setUp(directory, await options.agentProgram());
+    const bench = await setUp(directory, options.agentProgram);
     const counted: Call[] = [];
     for (const chapter of chapters.keys()) counted.push(...(await countCalls(bench, chapter)));
     const all = counted.flatMap((one): Case[] =>

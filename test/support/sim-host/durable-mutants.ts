@@ -2,6 +2,10 @@
  * T14: every statement of the durable writes that syncs or swaps, left out or done in the wrong order, and the hunt for a crash that
  * shows it. A statement is meant, not each of its callers: docs/decisions/0073-statements-not-callers.md.
  */
+import { openDirectory } from '#/agent/adapters/durable.ts';
+import { crashStates, persistenceModels } from '#/test/support/sim-fs/crash-states.ts';
+import { emptyImage, listImage } from '#/test/support/sim-fs/image.ts';
+import { simFs } from '#/test/support/sim-fs/sim-fs.ts';
 import { explore, type Violation } from './explore.ts';
 import { huntMutant } from './explore-mutant.ts';
 import { mutate, recordSites, type Mutant, type MutantKind } from './mutants.ts';
@@ -37,7 +41,6 @@ export const statements: Readonly<Record<string, Mutant>> = {
     'no sync',
     'syncDirectory < removeFile',
   ),
-  'a directory is opened without a sync': statement('no sync', 'syncDirectory < openDirectory'),
   'the directory of removed versions is not synced': statement(
     'no sync',
     'syncDirectory < #remove',
@@ -62,6 +65,37 @@ export const mustBeCaught: readonly string[] = [
   // The floor, which the simulated trust keeps in a state file.
   'no sync: replaceFile < write',
 ];
+
+/**
+ * A promise of a recipe that no scenario can show broken, for the next write of each caller happens to keep it too
+ * (docs/decisions/0073-statements-not-callers.md): how the mutant shows where only the recipe runs, or null.
+ */
+export const recipes: Readonly<Record<string, () => Promise<string | null>>> = {
+  'a directory is opened without a sync': () =>
+    openedDirectory(statement('no sync', 'syncDirectory < openDirectory')),
+};
+
+/** A file that a killed agent had not made durable yet is read after the directory was opened: no power cut takes it back then. */
+export async function openedDirectory(mutant: Mutant | null): Promise<string | null> {
+  const sim = simFs(emptyImage());
+  const files = mutant === null ? sim.files : mutate(sim.files, mutant, () => undefined);
+  await files.mkdir('/state', 0o700);
+  await (await files.open('/', 'directory')).sync();
+  const file = await files.open('/state/.seen.tmp', 'create');
+  await file.sync();
+  await files.rename('/state/.seen.tmp', '/state/seen');
+  await openDirectory(files, '/state');
+  for (const model of persistenceModels) {
+    const cuts = new Set([sim.log.length]);
+    for (const { image } of crashStates({ base: emptyImage(), log: sim.log }, model, {
+      seed,
+      cuts,
+    })) {
+      if (!listImage(image).has('/state/seen')) return `${model}: what was seen is gone`;
+    }
+  }
+  return null;
+}
 
 export interface DurableHunt {
   /** Every call site that the scenarios come by. */
