@@ -151,6 +151,18 @@ function settledUnheard(host: Host, report: ReportDocument, now: number): Attemp
 }
 
 /**
+ * A host is in one attempt at a time: word of another one says that the open one has ended, and nobody will hear how: its end was
+ * acknowledged, and forgotten with the newer store, before the host began the next (F73). Null: none is open that the host took up.
+ */
+function leftUnheard(host: Host, event: ReportEvent, now: number): Attempt | null {
+  const open = openAttempt(host);
+  if (open === null || open.agentAttempt === null || open.agentAttempt === event.attempt)
+    return null;
+  const message = 'its end was never heard: the host is in another attempt';
+  return { ...open, code: null, message, outcome: 'inconclusive', endedAtMs: now };
+}
+
+/**
  * The host and its attempts after a report. `fresh` are the events of it that were never received before, in their order.
  * A late report ends attempts and fills the timeline, but does not change what the host is known to run.
  */
@@ -167,6 +179,12 @@ export function applyReport(
   const ended: Attempt[] = [];
   for (const event of fresh) {
     const known = attemptFor(next, event);
+    const left = known === null && verdict === 'new' ? leftUnheard(next, event, now) : null;
+    if (left !== null) {
+      next = withAttempt(next, left);
+      touched.set(left.n, left);
+      ended.push(left);
+    }
     const changed = known === null ? foreignAttempt(next, event, now) : advanced(known, event, now);
     if (changed === null || changed === known) continue;
     next = withAttempt(next, changed);

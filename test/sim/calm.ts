@@ -90,6 +90,8 @@ function countProblems(fleet: Fleet, host: SimHost): readonly string[] {
     const counted = attempts.filter((row) => row['agent_attempt'] === end.attempt);
     if (counted.length > 1)
       problems.push(`I5 attempt ${end.attempt.slice(0, 8)} is counted ${counted.length} times`);
+    // It ended before a rewind already, and counts by that end.
+    if (fleet.hostTruth.truthOf(host).lost.has(end.attempt)) continue;
     const outcome = counted[0]?.['outcome'];
     const expected = outcomeOf(end.phase, end.code);
     if (outcome !== undefined && outcome !== expected && outcome !== 'withdrawn' && !mayBeLost)

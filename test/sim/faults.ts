@@ -186,8 +186,11 @@ function startLater(fleet: Fleet, forMs: number): void {
 /** Orders go on until control takes or refuses them. A refusal is an answer: operators often come too late. */
 function order(fleet: Fleet, wanted: Order, tries: number): void {
   const again = (): void => {
-    if (tries < ORDER_TRIES)
-      fleet.time.at(fleet.time.nowMs() + ORDER_RETRY_MS, () => order(fleet, wanted, tries + 1));
+    if (tries >= ORDER_TRIES && !fleet.isCalm) return;
+    fleet.time.at(fleet.time.nowMs() + ORDER_RETRY_MS, () => {
+      // In the calm nothing is ordered any more but that the fleet may go on.
+      if (!fleet.isCalm || wanted.order === 'lift') order(fleet, wanted, tries + 1);
+    });
   };
   carryOut(fleet, wanted).then(
     () => fleet.trace.note(`order ${wanted.order} is taken`),

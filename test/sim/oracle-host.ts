@@ -27,6 +27,8 @@ export interface End {
 /** What is true of one disk. A snapshot has the truth of its moment. */
 export interface Truth {
   readonly ends: Map<string, End>;
+  /** Ends in a life that a rewind took from the host: control heard of them, and counts the attempt by them. */
+  readonly lost: ReadonlyMap<string, End>;
   /** Versions that were rolled back here, with the retry generation of the attempt. */
   readonly failed: Map<VersionId, number>;
   floor: number;
@@ -73,7 +75,7 @@ export function hostOracle(options: HostOracleOptions): HostOracle {
   const confirmed = new Set<string>();
   const of = (host: SimHost): Watched => {
     const found = all.get(host) ?? {
-      truth: { ends: new Map(), failed: new Map(), floor: 0 },
+      truth: { ends: new Map(), lost: new Map(), failed: new Map(), floor: 0 },
       haltedSinceMs: null,
       isStarted: false,
       seenLog: -1,
@@ -209,11 +211,13 @@ export function hostOracle(options: HostOracleOptions): HostOracle {
     },
     truthOf: (host) => of(host).truth,
     copyTruth(from) {
-      const { ends, failed, floor } = of(from).truth;
-      return { ends: new Map(ends), failed: new Map(failed), floor };
+      const { ends, lost, failed, floor } = of(from).truth;
+      return { ends: new Map(ends), lost, failed: new Map(failed), floor };
     },
     setTruth(host, truth) {
-      of(host).truth = truth;
+      const { ends, lost } = of(host).truth;
+      const gone = [...ends].filter(([attempt]) => !truth.ends.has(attempt));
+      of(host).truth = { ...truth, lost: new Map([...lost, ...gone]) };
     },
     wasConfirmed: (id, artifactId) => confirmed.has(`${id} ${artifactId}`),
   };

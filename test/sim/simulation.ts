@@ -79,6 +79,7 @@ export async function simulate(options: SimulationOptions): Promise<Outcome> {
   await world.runUntil(TROUBLE_FROM_MS);
   for (const fault of plan.faults)
     world.fleet.time.at(fault.atMs, () => {
+      if (world.fleet.isCalm) return;
       world.fleet.trace.tell(`fault ${JSON.stringify({ ...fault, atMs: undefined })}`);
       applyFault(world.fleet, fault);
     });

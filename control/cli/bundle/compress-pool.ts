@@ -18,6 +18,7 @@ export interface CompressResult {
 export interface CompressPool {
   /** Takes over the buffer of `job.bytes`. Jobs wait in a queue; the caller bounds how many it gives. */
   readonly run: (job: CompressJob) => Promise<CompressResult>;
+  /** Ends when the threads have: each ends what it has begun. */
   readonly close: () => Promise<void>;
 }
 
@@ -33,6 +34,7 @@ export function createCompressPool(workers: number): CompressPool {
   const ending = import.meta.url.endsWith('.ts') ? 'ts' : 'mjs';
   const url = new URL(`./compress-worker.${ending}`, import.meta.url);
   const idle: Worker[] = [];
+  const ended: Promise<unknown>[] = [];
   const all: Worker[] = [];
   const queue: Waiting[] = [];
   const running = new Map<Worker, Waiting>();
@@ -51,6 +53,7 @@ export function createCompressPool(workers: number): CompressPool {
   const start = (): Worker => {
     const worker = new Worker(url);
     all.push(worker);
+    ended.push(new Promise((resolve) => worker.once('exit', resolve)));
     worker.on('message', (result: CompressResult) => {
       const done = running.get(worker);
       running.delete(worker);
@@ -77,7 +80,9 @@ export function createCompressPool(workers: number): CompressPool {
         next();
       }),
     close: async () => {
-      await Promise.all(all.map((worker) => worker.terminate()));
+      // Not `terminate`: Node aborts the process when that meets an encoder that is just being made. A batch is short.
+      for (const worker of all) worker.postMessage(null);
+      await Promise.all(ended);
     },
   };
 }

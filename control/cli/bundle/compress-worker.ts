@@ -1,4 +1,4 @@
-/** Thread of the builder: compresses batches of chunks. One batch in, one batch out; nothing is kept between them. */
+/** Thread of the builder: compresses batches of chunks. One batch in, one batch out; nothing is kept between them. Null ends it. */
 import { parentPort } from 'node:worker_threads';
 import { compressFrame } from '#/bundle/zstd-compress.ts';
 import type { CompressJob, CompressResult } from '#/control/cli/bundle/compress-pool.ts';
@@ -6,7 +6,11 @@ import type { CompressJob, CompressResult } from '#/control/cli/bundle/compress-
 const port = parentPort;
 if (port === null) throw new Error('this file runs as a worker thread');
 
-port.on('message', (job: CompressJob) => {
+port.on('message', (job: CompressJob | null) => {
+  if (job === null) {
+    port.close();
+    return;
+  }
   const { result, buffer } = compress(job);
   port.postMessage(result, [buffer]);
 });

@@ -306,7 +306,9 @@ async function makeHost(
       (state.retry === null || state.retry.code === 'E_DENIED') &&
       state.poll.failures === 0 &&
       !state.modes.observeOnly;
-    if (!isResting && state.at !== 'checking') restingSince = null;
+    // A look at control interrupts no rest; an offer that is looked at does, also when nothing comes of it.
+    const isPolling = state.at === 'checking' && state.want.kind === 'poll';
+    if (!isResting && !(isPolling && !state.modes.observeOnly)) restingSince = null;
     if (!isResting || polls === 0) return false;
     if (!wasAtRest) {
       wasAtRest = true;
