@@ -16,7 +16,7 @@ export const textMutants: readonly TextMutant[] = [
   {
     name: 'reads the journal without its checksum',
     file: 'agent/adapters/journal.ts',
-    from: 'if (hex32(crc32(bytes.subarray(start + 9, end - 1))) !== match[1]) return null;',
+    from: 'if (hex32(crc32(bytes.subarray(start + 9, to))) !== match[1]) return null;',
     to: '',
   },
   {
