@@ -106,8 +106,8 @@ export const simMutants: readonly SimMutant[] = [
     edits: [
       {
         file: 'control/core/plan.ts',
-        from: 'return scene.releases.get(id)?.revoked != null;',
-        to: 'return scene.releases.get(id) === null;',
+        from: 'return scene.releases.get(artifactOf(id))?.revoked != null;',
+        to: 'return scene.releases.get(artifactOf(id)) === null;',
       },
       {
         file: 'control/core/desired.ts',
