@@ -7,6 +7,7 @@ import { constants, createZstdDecompress, zstdCompressSync } from 'node:zlib';
 import { CHUNK_MAX_BYTES, type ChunkEntry, isChunk, openChunk } from '#/bundle/open-chunk.ts';
 import { isSingleFrame } from '#/bundle/zstd-frame.ts';
 import { isProblem } from '#/protocol/errors.ts';
+import type { StreamInside } from './zstd-inside.ts';
 
 /** The window of the largest chunk, as in bundle/open-chunk.ts. */
 const WINDOW_LOG = 18;
@@ -47,25 +48,6 @@ const oneShot: ChunkOpener = {
 
 /** Exactly `rawSize` bytes from one frame, or null. */
 type Inflate = (stored: Uint8Array, rawSize: number) => Uint8Array | null;
-
-/** The inside of Node's zstd stream that is used, as of Node 22.15 to 26. */
-interface StreamInside {
-  readonly _handle: {
-    onerror: (message: string, errno: number, code: string) => void;
-    reset(): void;
-    writeSync(
-      flush: number,
-      input: Uint8Array,
-      inputOffset: number,
-      inputBytes: number,
-      output: Uint8Array,
-      outputOffset: number,
-      outputBytes: number,
-    ): void;
-  };
-  /** Room left in the output, bytes left in the input. */
-  readonly _writeState: Uint32Array;
-}
 
 function keptDecoder(): Inflate | null {
   try {

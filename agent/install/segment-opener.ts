@@ -6,6 +6,7 @@
 import { constants, createZstdDecompress, zstdCompressSync } from 'node:zlib';
 import { inflate, SEGMENT_MAX_BYTES, windowLogOf } from '#/bundle/patch.ts';
 import { isSingleFrame } from '#/bundle/zstd-frame.ts';
+import type { StreamInside } from './zstd-inside.ts';
 
 /** Exactly `rawBytes` from one frame, valid until the next call, or null. `dictionary` null: the frame needs none. */
 export type OpenSegment = (
@@ -21,25 +22,6 @@ export interface SegmentOpener {
 
 /** The smallest buffer that a stream may have; what it would write into is not used. */
 const STREAM_BUFFER_BYTES = 64;
-
-/** The inside of Node's zstd stream that is used, as of Node 24.6 to 26. */
-interface StreamInside {
-  readonly _handle: {
-    onerror: (message: string, errno: number, code: string) => void;
-    writeSync(
-      flush: number,
-      input: Uint8Array,
-      inputOffset: number,
-      inputBytes: number,
-      output: Uint8Array,
-      outputOffset: number,
-      outputBytes: number,
-    ): void;
-    close(): void;
-  };
-  /** Room left in the output, bytes left in the input. */
-  readonly _writeState: Uint32Array;
-}
 
 /** One per thread. `allowKept` false: the documented call in any case. */
 export function createSegmentOpener(allowKept = true): SegmentOpener {

@@ -1,17 +1,16 @@
 /**
  * One end of a cable (links.ts), as a process in its namespace:
  * `serve BUNDLE ADDRESS` serves the file, prints its address, and ends with its input.
- * `install DIRECTORY MANIFEST URL...` prints `ready`, waits for a line, installs, prints `some` and `half` on the way, and at the end
- * how many bytes came in, and what went wrong. The manifest is in a file that has the artifact's id for a name.
+ * `install DIRECTORY BUNDLE URL...` prints `ready`, waits for a line, installs, prints `some` and `half` on the way, and at the end
+ * how many bytes came in, and what went wrong.
  */
 import { readFile } from 'node:fs/promises';
 import { once } from 'node:events';
-import { parseManifest } from '#/bundle/manifest.ts';
 import { isProblem } from '#/protocol/errors.ts';
-import type { ArtifactId } from '#/protocol/ids.ts';
 import { RECEIVED_FILE } from '#/test/support/cable.ts';
 import { startFaultServer } from '#/test/support/fault-server/fault-server.ts';
 import { makeHost } from '#/test/support/install/host.ts';
+import { openBundleFile } from '#/test/support/install/open-bundle-file.ts';
 
 /** The whole of it, with all tries. */
 const LIMIT_MS = 60_000;
@@ -33,21 +32,10 @@ async function serve(bundle: string, address: string): Promise<void> {
 
 async function install(
   directory: string,
-  manifestFile: string,
+  bundle: string,
   sources: readonly string[],
 ): Promise<void> {
-  const manifestBytes = await readFile(manifestFile);
-  const manifest = parseManifest(manifestBytes);
-  const artifactId = manifestFile.slice(manifestFile.lastIndexOf('/') + 1) as ArtifactId;
-  const offer = {
-    artifactId,
-    manifest,
-    manifestBytes,
-    sources,
-    rolloutId: null,
-    seq: 1,
-    retryGeneration: 0,
-  };
+  const offer = await openBundleFile(bundle, sources);
   const host = await makeHost(directory, { settings: { attemptsPerSource: 3, connections: 2 } });
   say('ready');
   await once(process.stdin, 'data');
@@ -55,7 +43,7 @@ async function install(
   const watch = setInterval(() => {
     const fetched = host.progress.at(-1)?.doneBytes ?? 0;
     if (fetched > 0) tell('some');
-    if (fetched * 2 > manifest.dataBytes) tell('half');
+    if (fetched * 2 > offer.manifest.dataBytes) tell('half');
   }, LOOK_EVERY_MS);
   const tell = (word: string): void => {
     if (!told.has(word)) say(word);

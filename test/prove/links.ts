@@ -4,7 +4,7 @@
  */
 import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdir, mkdtemp, rm, stat, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, rm, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -94,7 +94,6 @@ interface Prepared {
   readonly directory: string;
   readonly bundle: string;
   readonly bundleBytes: number;
-  readonly manifest: string;
   readonly artifactId: string;
   readonly expected: string;
 }
@@ -125,17 +124,15 @@ async function prepare(directory: string): Promise<Prepared> {
   await mkdir(tree);
   await makeTree(tree, { version: '1' });
   const bundle = join(directory, 'v1.bundle');
-  const { artifactId, manifestBytes } = await bundleOf({
+  const { artifactId } = await bundleOf({
     input: tree,
     out: bundle,
     version: '1',
     release: 1,
   });
-  const manifest = join(directory, artifactId);
-  await writeFile(manifest, manifestBytes);
   const { size: bundleBytes } = await stat(bundle);
   const expected = await treeDigest(tree);
-  return { directory, bundle, bundleBytes, manifest, artifactId, expected };
+  return { directory, bundle, bundleBytes, artifactId, expected };
 }
 
 async function tryCase(one: Case, prepared: Prepared): Promise<readonly Finding[]> {
@@ -147,7 +144,7 @@ async function tryCase(one: Case, prepared: Prepared): Promise<readonly Finding[
   await using server = start('server', 'serve', prepared.bundle, SERVER);
   const url = await server.next(/^http/);
   const sources = hasName ? [url.replace(SERVER, 'images.test'), url] : [url];
-  await using host = start('host', 'install', root, prepared.manifest, ...sources);
+  await using host = start('host', 'install', root, prepared.bundle, ...sources);
   await host.next(/^ready$/);
   if (moment === 'before the first request') {
     await fault.begin(cable);

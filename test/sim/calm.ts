@@ -90,11 +90,12 @@ function countProblems(fleet: Fleet, host: SimHost): readonly string[] {
     const counted = attempts.filter((row) => row['agent_attempt'] === end.attempt);
     if (counted.length > 1)
       problems.push(`I5 attempt ${end.attempt.slice(0, 8)} is counted ${counted.length} times`);
-    // It ended before a rewind already, and counts by that end.
-    if (fleet.hostTruth.truthOf(host).lost.has(end.attempt)) continue;
     const outcome = counted[0]?.['outcome'];
-    const expected = outcomeOf(end.phase, end.code);
-    if (outcome !== undefined && outcome !== expected && outcome !== 'withdrawn' && !mayBeLost)
+    // One that ended before a rewind of its host already may count by that end.
+    const before = fleet.hostTruth.truthOf(host).lost.get(end.attempt) ?? end;
+    const expected = [end, before].map(({ phase, code }): unknown => outcomeOf(phase, code));
+    const isExpected = expected.includes(outcome) || outcome === 'withdrawn';
+    if (outcome !== undefined && !isExpected && !mayBeLost)
       problems.push(
         `I5 attempt ${end.attempt.slice(0, 8)} of host ${host.index} ended ${end.phase} and is counted ${String(outcome)}`,
       );

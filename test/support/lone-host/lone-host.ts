@@ -22,7 +22,7 @@ export interface LoneHostOptions extends HostPlaces {
   readonly releases: Releases;
   /** An attempt that a fault holds up is left where it is after this. */
   readonly orderTimeoutMs?: number;
-  /** A directory in which Node keeps what it compiled: a start costs half as much. */
+  /** A directory in which Node keeps what it compiled. */
   readonly compileCache?: string;
 }
 
