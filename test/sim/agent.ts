@@ -50,6 +50,8 @@ export interface AgentWatch {
   readonly onActivate: (artifactId: VersionId, slot: string, state: State) => void;
   readonly onAssignment: (assignment: Assignment) => void;
   readonly onResolved: (artifactId: VersionId, askedMs: number) => void;
+  /** A transition is in the journal, durably. */
+  readonly onJournalled: () => void;
   /** A report is in the outbox, durably. */
   readonly onReported: (report: Parameters<StateStore['addReport']>[0]) => void;
   /** A floor was raised, durably. */
@@ -93,6 +95,10 @@ export async function startAgent(host: AgentHost): Promise<SimAgent | null> {
   });
   const store: StateStore = {
     ...real,
+    async append(entry) {
+      await real.append(entry);
+      watch.onJournalled();
+    },
     async addReport(report) {
       await real.addReport(report);
       watch.onReported(report);

@@ -17,7 +17,7 @@ export async function endProblems(fleet: Fleet, calmFromMs: number): Promise<rea
   if (engine === null) return ['L0 control does not run'];
   const own = machines.filter((host) => host.id !== null && !clonedIds.has(host.id));
   for (const host of own) {
-    await fleet.hostTruth.checkFloor(host);
+    await fleet.hostTruth.checkKept(host);
     problems.push(...hostProblems(fleet, host), ...countProblems(fleet, host));
   }
   for (const [id, host] of engine.fleet.hosts) {

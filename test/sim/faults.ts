@@ -52,7 +52,7 @@ export function applyFault(fleet: Fleet, fault: Fault): void {
     case 'power-cut':
       atEffect(fleet, fault.host, fault.ops, (host) => {
         host.powerCut(fault.model, fault.draw);
-        checkFloor(fleet, host);
+        checkKept(fleet, host);
       });
       return;
     case 'restart-agent':
@@ -151,9 +151,9 @@ function atEffect(fleet: Fleet, index: number, ops: number, act: (host: SimHost)
   });
 }
 
-function checkFloor(fleet: Fleet, host: SimHost): void {
-  fleet.hostTruth.checkFloor(host).catch((error: unknown) => {
-    fleet.onViolation(`host ${host.index}: the memory of trust is unreadable: ${String(error)}`);
+function checkKept(fleet: Fleet, host: SimHost): void {
+  fleet.hostTruth.checkKept(host).catch((error: unknown) => {
+    fleet.onViolation(`host ${host.index}: what was durable is unreadable: ${String(error)}`);
   });
 }
 

@@ -3,11 +3,14 @@
  * on the host; it asks neither the agent nor control what they think.
  */
 import type { State } from '#/agent/core/state.ts';
+import { newestRecord } from '#/agent/adapters/journal.ts';
 import { readMemory } from '#/agent/adapters/trust-state.ts';
 import { createTrustStore } from '#/agent/adapters/trust-store.ts';
 import { type AttemptPhase, terminalPhases } from '#/protocol/documents.ts';
 import type { VersionId, RolloutId } from '#/protocol/ids.ts';
+import type { TrustMemory } from '#/bundle/trust/resolve.ts';
 import { ROOT, type Image } from '#/test/support/sim-fs/image.ts';
+import { simFs } from '#/test/support/sim-fs/sim-fs.ts';
 import { STATE_DIRECTORY } from '#/test/support/sim-host/sim-host.ts';
 import type { AgentWatch } from './agent.ts';
 import type { SimHost } from './host.ts';
@@ -32,14 +35,16 @@ export interface Truth {
   /** Versions that were rolled back here, with the retry generation of the attempt. */
   readonly failed: Map<VersionId, number>;
   floor: number;
+  /** Records that the journal has to hold at least, counted over its whole life. */
+  journalled: number;
 }
 
 export interface HostOracle {
   watch(host: SimHost): AgentWatch;
   /** After each step: looks at hosts on which something changed. */
   check(host: SimHost): void;
-  /** After a boot from a drawn disk. */
-  checkFloor(host: SimHost): Promise<void>;
+  /** After a boot from a drawn disk: what was durable is there. */
+  checkKept(host: SimHost): Promise<void>;
   truthOf(host: SimHost): Truth;
   copyTruth(from: SimHost): Truth;
   setTruth(host: SimHost, truth: Truth): void;
@@ -75,7 +80,7 @@ export function hostOracle(options: HostOracleOptions): HostOracle {
   const confirmed = new Set<string>();
   const of = (host: SimHost): Watched => {
     const found = all.get(host) ?? {
-      truth: { ends: new Map(), lost: new Map(), failed: new Map(), floor: 0 },
+      truth: { ends: new Map(), lost: new Map(), failed: new Map(), floor: 0, journalled: 0 },
       haltedSinceMs: null,
       isStarted: false,
       seenLog: -1,
@@ -193,6 +198,16 @@ export function hostOracle(options: HostOracleOptions): HostOracle {
           const revokedMs = options.revokedMs(artifactId);
           if (revokedMs !== null && revokedMs < askedMs)
             fail(host, `T1 ${name(artifactId)} was revoked and is accepted`);
+          memoryOf(host).then(
+            (memory) => {
+              if (memory?.revokedArtifacts.includes(artifactId) === true)
+                fail(host, `T1 ${name(artifactId)} is accepted, which this disk knows as revoked`);
+            },
+            (error: unknown) => fail(host, `the memory of trust is unreadable: ${String(error)}`),
+          );
+        },
+        onJournalled() {
+          watched.truth.journalled += 1;
         },
         onReported: (report) => onReported(host, report),
         onFloor(release) {
@@ -201,18 +216,20 @@ export function hostOracle(options: HostOracleOptions): HostOracle {
       };
     },
     check,
-    async checkFloor(host) {
+    async checkKept(host) {
       if (host.id === null) return;
-      const store = createTrustStore(host.disk.files, `${STATE_DIRECTORY}/trust`);
-      const memory = await readMemory(store, host.id);
-      const floor = memory?.committed['web'] ?? 0;
-      if (floor < of(host).truth.floor)
-        fail(host, `I8 the floor is ${floor} and was ${of(host).truth.floor}`);
+      const { truth } = of(host);
+      const journal = fileAt(host.disk.image(), `${STATE_DIRECTORY}/journal`);
+      const seq = journal === null ? 0 : (newestRecord(journal).record?.seq ?? 0);
+      if (seq < truth.journalled)
+        fail(host, `I11 the journal ends at record ${seq}, ${truth.journalled} were durable`);
+      const floor = (await memoryOf(host))?.committed['web'] ?? 0;
+      if (floor < truth.floor) fail(host, `I8 the floor is ${floor} and was ${truth.floor}`);
     },
     truthOf: (host) => of(host).truth,
     copyTruth(from) {
-      const { ends, lost, failed, floor } = of(from).truth;
-      return { ends: new Map(ends), lost, failed: new Map(failed), floor };
+      const { ends, failed, ...rest } = of(from).truth;
+      return { ...rest, ends: new Map(ends), failed: new Map(failed) };
     },
     setTruth(host, truth) {
       const { ends, lost } = of(host).truth;
@@ -242,11 +259,22 @@ export function liveSlot(image: Image): string | null {
 
 function wholeness(host: SimHost, slot: string, version: SimVersion | undefined): string | null {
   if (version === undefined) return `${slot} is no version that was ever released`;
-  const image = host.disk.image();
-  const inode = entryAt(image, `/app/releases/${slot}/app`);
-  const node = inode === null ? undefined : image.nodes.get(inode);
-  if (node?.kind !== 'file') return `${version.manifest.version} is not there`;
-  return Buffer.from(node.bytes).equals(version.content)
+  const bytes = fileAt(host.disk.image(), `/app/releases/${slot}/app`);
+  if (bytes === null) return `${version.manifest.version} is not there`;
+  return Buffer.from(bytes).equals(version.content)
     ? null
     : `${version.manifest.version} is not whole`;
+}
+
+function fileAt(image: Image, path: string): Uint8Array | null {
+  const inode = entryAt(image, path);
+  const node = inode === null ? undefined : image.nodes.get(inode);
+  return node?.kind === 'file' ? node.bytes : null;
+}
+
+/** What the client of trust remembers, read from a copy of the disk: reads of this kind are nothing that happens on the host. */
+async function memoryOf(host: SimHost): Promise<TrustMemory | null> {
+  if (host.id === null) return null;
+  const { files } = simFs(host.disk.image());
+  return await readMemory(createTrustStore(files, `${STATE_DIRECTORY}/trust`), host.id);
 }

@@ -6,6 +6,10 @@ import { badKinds, type Kind } from './versions.ts';
 
 const MINUTE = 60_000;
 const HOUR = 60 * MINUTE;
+/** Backups of control are taken all the time, for the day on which one is needed. */
+export const BACKUP_EVERY_MS = 25 * MINUTE;
+/** From a backup until what was revoked after it is pinned, and unpinned again. */
+const FORGOTTEN_MS = 35 * MINUTE;
 /** How long a rollout of the simulated groups takes. */
 const AFTER_PIN_MS = 12 * MINUTE;
 
@@ -131,6 +135,8 @@ export function planOf(seed: number, hosts: number, hours: number, startMs: numb
   }
   for (const atMs of moments(perFleet.order))
     faults.push(...orderAt(random, atMs, hosts, kinds.length));
+  faults.push(stutter(seeded(seed, 'stutter'), hosts, startMs, lengthMs));
+  faults.push(...forgottenRevocation(seeded(seed, 'forgotten'), startMs + lengthMs));
   return { kinds, faults: faults.sort((a, b) => a.atMs - b.atMs) };
 }
 
@@ -225,6 +231,37 @@ function orderAt(
     () => one({ order: 'revoke', version }),
   ];
   return random.pick(draws)();
+}
+
+/** One host whose messages come twice, the second ones late: some of them after its next boot. */
+function stutter(random: SimRandom, hosts: number, atMs: number, forMs: number): Fault {
+  const host = random.below(hosts);
+  return { atMs, kind: 'weather', host, loss: 0, twice: 0.9, delayMs: 50, isCut: false, forMs };
+}
+
+/**
+ * In some histories: control is put back to before a revocation that hosts have heard of, and its operator, who no longer
+ * sees it there, pins what was revoked.
+ */
+function forgottenRevocation(random: SimRandom, endMs: number): readonly Fault[] {
+  const backups = Math.floor((endMs - FORGOTTEN_MS) / BACKUP_EVERY_MS);
+  const [isDrawn, group, host] = [random.chance(0.3), random.pick(groups), random.below(4)];
+  if (!isDrawn || backups < 1) return [];
+  const backupMs = BACKUP_EVERY_MS * (1 + random.below(backups));
+  // The one that is released first in every history: it is known by then.
+  const version = 1;
+  const at = (minutes: number): number => backupMs + minutes * MINUTE;
+  // A pin lets all of its group ask for what is trusted.
+  return [
+    { atMs: at(2), kind: 'order', order: 'revoke', version },
+    ...groups.map(
+      (one): Fault => ({ atMs: at(4), kind: 'order', order: 'pin', group: one, version: 0 }),
+    ),
+    { atMs: at(15), kind: 'restore-control', ago: 0, forMs: 5000 },
+    { atMs: at(17), kind: 'order', order: 'pin', group, version },
+    { atMs: at(17), kind: 'order', order: 'pin-host', host, version },
+    { atMs: at(FORGOTTEN_MS / MINUTE), kind: 'order', order: 'unpin-host', host },
+  ];
 }
 
 /** One line per fault, for people and for the list of regressions. */

@@ -10,7 +10,7 @@ import { SimHost, type HostOptions } from './host.ts';
 import { fineWeather, simNetwork } from './network.ts';
 import { controlOracle } from './oracle-control.ts';
 import { hostOracle } from './oracle-host.ts';
-import { groups, planOf, type Fault, type Plan } from './schedule.ts';
+import { BACKUP_EVERY_MS, groups, planOf, type Fault, type Plan } from './schedule.ts';
 import { settle, simTime } from './time.ts';
 import { createTrace } from './trace.ts';
 import { simVersion } from './versions.ts';
@@ -21,7 +21,6 @@ export const TROUBLE_FROM_MS = 20 * MINUTE;
 /** At most; it is over when all was in order at two looks in a row. */
 const CALM_MS = 3 * 60 * MINUTE;
 const LOOK_EVERY_MS = 15 * MINUTE;
-const BACKUP_EVERY_MS = 25 * MINUTE;
 /** Real turns of the event loop that one step may take before control counts as hanging. */
 const MAX_TURNS = 20_000;
 /** The rollout policy of the simulated groups. */
@@ -232,6 +231,8 @@ async function setUp(
 ): Promise<void> {
   const { control } = fleet;
   const ask = async <T>(work: Promise<T>): Promise<T> => {
+    // What fails is heard of below, when control has come to rest.
+    work.catch(() => undefined);
     await quiet();
     return await work;
   };
@@ -281,7 +282,6 @@ function calmDown(fleet: Fleet): void {
     applyFault(fleet, { atMs: fleet.time.nowMs(), kind: 'order', order: 'lift', group: scope });
 }
 
-/** Backups of control are taken all the time, for the day on which one is needed. */
 function keepBackups(fleet: Fleet): void {
   fleet.time.at(fleet.time.nowMs() + BACKUP_EVERY_MS, () => {
     fleet.control.backUp();

@@ -16,14 +16,19 @@ export interface SimVersion extends Version {
   readonly kind: Kind;
 }
 
+/** Longer than the soak. */
+const SLOW_START_MS = 20_000;
 const DIES_AFTER_MS = 6_000;
 const ROTS_AFTER_MS = 15 * 60_000;
 
 /** Release `release` of the service. */
 export function simVersion(release: number, kind: Kind): SimVersion {
   const base = version(release, kind === 'good' || kind === 'rots');
+  // The first failures of a service that takes its time count for nothing: only a check that passed lets it be committed.
+  const health = base.manifest.health.map((check) => ({ ...check, startAfterMs: SLOW_START_MS }));
   const manifest = {
     ...base.manifest,
+    health,
     trial: { ...base.manifest.trial, soakMs: 10_000, deadlineMs: 120_000 },
   };
   const manifestBytes = canonicalDocument(manifest);
