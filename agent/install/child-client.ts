@@ -1,11 +1,11 @@
 /** Runs a task in the install child and ends the child with it. */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { existsSync } from 'node:fs';
+import { existsSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { Problem } from '#/protocol/errors.ts';
 import type { FromChild, ToChild } from './child-messages.ts';
 import { problemData, problemFrom } from './jobs.ts';
-import { type InstallPriority, withPriority } from './priority.ts';
+import { type InstallPriority, sessionNice, withPriority } from './priority.ts';
 import type { RequestHeaders } from './source.ts';
 import type {
   DownloadOutcome,
@@ -110,12 +110,24 @@ function start(priority: InstallPriority): ChildProcess {
   const command = [process.execPath, ...NODE_FLAGS, fileURLToPath(entryBeside('child'))];
   const [program = process.execPath, ...rest] = withPriority(command, priority, existsSync);
   // Nothing of the agent's environment reaches the child (H11).
-  return spawn(program, rest, {
+  const child = spawn(program, rest, {
+    // A session of its own, for its priority.
+    detached: true,
     stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
     serialization: 'advanced',
     env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', LC_ALL: 'C', UV_THREADPOOL_SIZE: '2' },
     cwd: '/',
   });
+  if (child.pid !== undefined) giveWay(child.pid, sessionNice[priority.cpu]);
+  return child;
+}
+
+function giveWay(pid: number, nice: number): void {
+  try {
+    writeFileSync(`/proc/${pid}/autogroup`, String(nice));
+  } catch {
+    // A kernel without autogroups, or a child that is gone already.
+  }
 }
 
 function untilEnd(

@@ -15,6 +15,12 @@ const PROGRAMS = {
 } as const;
 const NICE = '10';
 
+/**
+ * The nice value of the child's own session. Where the kernel groups processes by session (sched(7), "autogroup"; Debian's
+ * does), a nice value counts only inside of one, and services are sessions of their own.
+ */
+export const sessionNice = { idle: 19, low: 10, normal: 0 } as const;
+
 /** The program and the arguments before `command`; a program that the host lacks is left out. */
 export function withPriority(
   command: readonly string[],

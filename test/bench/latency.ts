@@ -7,8 +7,11 @@ import type { Case } from './cases.ts';
 
 const SERVICE = join(import.meta.dirname, 'latency-service.ts');
 const SETTLE_MS = 1_000;
-/** The quiet windows are as long as the installs are, but not shorter. */
-const QUIET_MS = 4_000;
+/** Before each install, as long as one is. */
+const QUIET_MS = 3_000;
+
+/** Services have sessions of their own, which the scheduler weighs against each other (sched(7), "autogroup"). */
+const asService = { detached: true };
 
 export interface LatencyRow {
   readonly name: string;
@@ -23,6 +26,7 @@ const at = (sorted: readonly number[], share: number): number =>
 
 async function latenciesDuring(socket: string, work: () => Promise<void>): Promise<number[]> {
   const load = spawn(process.execPath, [SERVICE, 'load', socket], {
+    ...asService,
     stdio: ['pipe', 'pipe', 'inherit'],
   });
   let text = '';
@@ -36,19 +40,17 @@ async function latenciesDuring(socket: string, work: () => Promise<void>): Promi
   return JSON.parse(text) as number[];
 }
 
-/** Runs `runs` rounds: a quiet window, then each case once. `installs` are by name; the first row is the quiet one. */
+/** Runs `rounds` rounds: each case once, after a quiet window. `installs` are by name; the first row is the quiet one. */
 export async function latencyRows(
   installs: readonly { readonly name: string; readonly one: Case }[],
-  runs: number,
+  rounds: number,
   scratch: string,
 ): Promise<LatencyRow[]> {
   const socket = join(scratch, 'service.sock');
   const service = spawn(
     process.execPath,
     [SERVICE, 'serve', socket, join(scratch, 'service.log')],
-    {
-      stdio: ['ignore', 'pipe', 'inherit'],
-    },
+    { ...asService, stdio: ['ignore', 'pipe', 'inherit'] },
   );
   try {
     await once(service.stdout, 'data');
@@ -57,9 +59,9 @@ export async function latencyRows(
     const add = (name: string, latencies: readonly number[]): void => {
       found.set(name, [...(found.get(name) ?? []), ...latencies]);
     };
-    for (let i = 0; i < runs; i += 1) {
-      add('no install', await latenciesDuring(socket, () => sleep(QUIET_MS)));
+    for (let i = 0; i < rounds; i += 1) {
       for (const { name, one } of installs) {
+        add('no install', await latenciesDuring(socket, () => sleep(QUIET_MS)));
         await one.prepare();
         await runScript('sync');
         await sleep(SETTLE_MS);

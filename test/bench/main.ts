@@ -15,10 +15,10 @@ import { parseArgs, promisify } from 'node:util';
 import { build } from 'esbuild';
 import { badSeedRows, endDamage, placesToFlip } from './bad-seed.ts';
 import { makeBundles, makePatches } from './artifacts.ts';
-import { allCases, type Case, fullInstall, sha256Of, treeDigestOf } from './cases.ts';
+import { allCases, type Case, fullInstall, type Place, sha256Of, treeDigestOf } from './cases.ts';
 import { measure } from './measure.ts';
 import { idleRows } from './idle-rows.ts';
-import { latencyRows } from './latency.ts';
+import { type LatencyRow, latencyRows } from './latency.ts';
 import { chart, type Sample, report, switchTimes } from './report.ts';
 import { startWebServer, type WebServer } from './web-server.ts';
 
@@ -34,6 +34,8 @@ const { values: options } = parseArgs({
 });
 /** How long each idle program is watched. */
 const IDLE_S = 60;
+/** Times the runs: an install is short, and a p99 wants many requests. */
+const LATENCY_ROUNDS = 3;
 const data = resolve(options.data);
 const work = join(data, 'work');
 
@@ -134,7 +136,7 @@ const missingOf = (one: Case): readonly string[] =>
 const isComplete = (one: Case): boolean => missingOf(one).length === 0;
 
 /** Installs beside a loaded service: the unverified pipeline, and ours at each priority. */
-function besideService(): { readonly name: string; readonly one: Case }[] {
+function besideService(place: Place): { readonly name: string; readonly one: Case }[] {
   const pipeline = allCases(place).filter((one) => one.group === 'full' && one.isReference);
   return [
     ...pipeline.map((one) => ({ name: `beside ${one.name}`, one })),
@@ -144,6 +146,17 @@ function besideService(): { readonly name: string; readonly one: Case }[] {
     })),
   ];
 }
+
+async function latencies(): Promise<LatencyRow[]> {
+  const elsewhere = await startWebServer(data, join(work, 'elsewhere'), true);
+  try {
+    const installs = besideService({ ...place, url: elsewhere.url });
+    return await latencyRows(installs, LATENCY_ROUNDS * runs, work);
+  } finally {
+    await elsewhere.close();
+  }
+}
+
 try {
   const all = allCases(place);
   const cases = all.filter((one) => {
@@ -182,7 +195,7 @@ try {
     samples,
     references,
     badSeed: seeded.length > 0 ? await badSeedRows(seeded, places, await expectedOf(false)) : [],
-    latency: has('latency') ? await latencyRows(besideService(), runs, work) : [],
+    latency: has('latency') ? await latencies() : [],
     idle: has('idle')
       ? await idleRows({ seconds: IDLE_S, sources: false }, (what) => skipped.push(what))
       : [],

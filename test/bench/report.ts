@@ -162,7 +162,7 @@ function latencyTable(rows: readonly LatencyRow[]): string[] {
     '## A loaded service beside an install',
     '',
     '200 requests per second, each a digest of 64 KiB and a line appended to a file, latency from when the request was due; a full install of the image beside it,',
-    'with nginx, which would be elsewhere, on the same cores.',
+    'each in a session of its own, as services are. nginx, which would be on another machine, gets only processor time that nobody else wants.',
     '',
     '| what | p50 ms | p99 ms | p99 ratio | p99.9 ms | requests |',
     '|---|---|---|---|---|---|',

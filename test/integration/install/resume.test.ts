@@ -1,6 +1,6 @@
 /** The install child is killed and the install goes on; the live slot serves as seed; the slot is read back. */
 import { execFile, spawn } from 'node:child_process';
-import { closeSync, openSync, readSync, writeSync } from 'node:fs';
+import { closeSync, existsSync, openSync, readSync, writeSync } from 'node:fs';
 import { mkdir, open, readFile, rename, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -146,6 +146,25 @@ describe('an install child that is killed', () => {
     await host.install(offerOf(first));
     await expectSame('v1', join(host.root, 'current'));
   });
+
+  it.runIf(existsSync('/proc/self/autogroup'))(
+    'the child gives way as a session, which services are too, and not only to its own agent',
+    async () => {
+      await using server = await startFaultServer(await readFile(first.path), ({ range }) =>
+        range !== null && range[0] > 500_000 ? { do: 'stall', after: 1000 } : null,
+      );
+      const host = await freshHost({ run: 'child', settings: { idleTimeoutMs: 60_000 } });
+      const halt = new AbortController();
+      const download = host.download(offerOf(first, [server.url]), halt.signal);
+      const aborted = expect(download).rejects.toThrow('seen');
+      await until(() => server.sentBytes() > 400_000);
+      const group = await readFile(`/proc/${host.children[0]}/autogroup`, 'utf8');
+      expect(group).toMatch(/nice 10$/m);
+      expect(group).not.toBe(await readFile('/proc/self/autogroup', 'utf8'));
+      halt.abort(new Error('seen'));
+      await aborted;
+    },
+  );
 
   it('F2 the agent is killed: its child ends too and writes no more', async () => {
     await using server = await startFaultServer(await readFile(first.path), ({ range }) =>
