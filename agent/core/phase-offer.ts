@@ -6,6 +6,7 @@ import type { OfferRef } from './effect.ts';
 import type { Failed, Failure, Moment, Succeeded } from './event.ts';
 import type { Facts } from './facts.ts';
 import { abort, refuse, toIdle } from './exits.ts';
+import { lookedAt } from './known.ts';
 import { limits } from './limits.ts';
 import type { At, Attempt, State } from './state.ts';
 import { at, clip, denialOf, move, reasonOf, refOf, retryLater, stay, type Turn } from './turn.ts';
@@ -164,10 +165,7 @@ export function offeredSucceeded(state: At<'offered'>, event: Succeeded): Turn {
   const leaving = { now, settled: true };
   const ref = refOf(state.attempt);
   const { offer, kind } = state.attempt;
-  const seen: State = {
-    ...state,
-    known: { ...state.known, live: facts.live, artifactId: facts.liveArtifact },
-  };
+  const seen: State = { ...state, known: lookedAt(state.known, facts) };
   const denial = denialOf(state, offer);
   if (denial !== null) {
     const message = clip(`this host denies it since ${denial.code}: ${denial.message}`);

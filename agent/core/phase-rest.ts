@@ -2,6 +2,7 @@
 import type { Failed, Succeeded } from './event.ts';
 import { leaveIfReported, needAttention, toIdle } from './exits.ts';
 import { slotRecordOf } from './facts.ts';
+import { lookedAt } from './known.ts';
 import type { At, Base, State } from './state.ts';
 import { move, reasonOf, retryLater, stay, type Turn } from './turn.ts';
 
@@ -44,10 +45,7 @@ export function adriftSucceeded(state: At<'adrift'>, event: Succeeded): Turn {
   if (event.do !== 'observe' || state.step !== 'observe') return stay(state);
   const { facts } = event.result;
   const { ref, reason } = state;
-  const seen: State = {
-    ...state,
-    known: { ...state.known, live: facts.live, artifactId: facts.liveArtifact },
-  };
+  const seen: State = { ...state, known: lookedAt(state.known, facts) };
   const record = slotRecordOf(facts, facts.live);
   const isDenied = state.denied.some((entry) => entry.artifactId === facts.liveArtifact);
   const isLost = facts.live === null && ref !== null;

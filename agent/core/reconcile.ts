@@ -6,6 +6,7 @@ import type { Effect, StartFacts } from './effect.ts';
 import type { Moment } from './event.ts';
 import { leaveIfReported, toIdle } from './exits.ts';
 import { type Facts, slotRecordOf } from './facts.ts';
+import { lookedAt } from './known.ts';
 import { limits } from './limits.ts';
 import { resumeTicket } from './reconcile-ticket.ts';
 import { type At, type AttemptRef, MAX_DENIED, type State } from './state.ts';
@@ -26,17 +27,11 @@ export function reconcile(state: State, start: StartFacts, now: Moment): Turn {
   if (base.modes.observeOnly || facts === null) {
     return sleepUntil(base, base.run.runMs + limits.storeRecheckMs, 0);
   }
-  const known = {
-    ...state.known,
-    live: facts.live,
-    artifactId: facts.liveArtifact,
-    previous: state.known.previous ?? previousOf(facts),
-  };
   const atWallMs = Math.max(0, Math.round(now.wallMs));
   const lost = { code: 'E_STATE', message: 'the journal could not be read' } as const;
   const seen: State = {
     ...base,
-    known,
+    known: lookedAt(state.known, facts),
     // Polling starts anew: what control said before is not known any more.
     poll: { ...base.poll, dueRunMs: Math.min(base.poll.dueRunMs, base.run.runMs) },
     ...(start.journal === 'lost'
@@ -62,13 +57,6 @@ function mergeDenied(state: State, start: StartFacts): State['denied'] {
   const own = new Set(state.denied.map((entry) => entry.artifactId));
   const others = start.denied.filter((entry) => !own.has(entry.artifactId));
   return [...others, ...state.denied].slice(-MAX_DENIED);
-}
-
-/** After the loss of the journal: a good version that is not live is the one before. */
-function previousOf(facts: Facts): State['known']['previous'] {
-  const good = facts.slots.filter((slot) => slot.status === 'good' && slot.slot !== facts.live);
-  const newest = good.toSorted((a, b) => (b.release ?? 0) - (a.release ?? 0))[0];
-  return newest?.artifactId ?? null;
 }
 
 function resume(
