@@ -61,10 +61,10 @@ export async function latencyRows(
     };
     for (let i = 0; i < rounds; i += 1) {
       for (const { name, one } of installs) {
-        add('no install', await latenciesDuring(socket, () => sleep(QUIET_MS)));
         await one.prepare();
         await runScript('sync');
         await sleep(SETTLE_MS);
+        add('no install', await latenciesDuring(socket, () => sleep(QUIET_MS)));
         add(name, await latenciesDuring(socket, () => runScript(one.steps[0]?.script ?? 'false')));
         process.stderr.write(`latency: ${name}\n`);
       }

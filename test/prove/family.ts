@@ -38,7 +38,7 @@ export interface Family {
   readonly isOnlyLong?: boolean;
   /** It runs the shipped agent. */
   readonly usesAgent?: boolean;
-  /** It mostly waits, or is one thread: it runs beside the others. */
+  /** It mostly waits, is one thread, or has processes that wait for each other: it runs beside the others. */
   readonly isLight?: boolean;
   run(options: FamilyOptions): Promise<Outcome>;
 }

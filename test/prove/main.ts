@@ -57,7 +57,7 @@ let failed = 0;
 process.stdout.write(`seed ${seed}, ${scale}\n`);
 try {
   const agent = chosen.some((one) => one.usesAgent === true) ? await builder.program() : null;
-  // What mostly waits, or is one thread, runs beside the others.
+  // Two families at a time, so that neither processor waits for the last case of one.
   const tracks = [false, true].map((isLight) =>
     chosen.filter((one) => (one.isLight ?? false) === isLight),
   );

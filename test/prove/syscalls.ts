@@ -64,7 +64,7 @@ const errors: Readonly<Record<string, readonly string[]>> = {
 
 const COUNTED_TIMEOUT_MS = 600_000;
 /** Hosts at a time, for two processors. After an error the agents mostly wait: a failed store is looked at again after half a minute. */
-const PARALLEL = { kill: 3, error: 20 } as const;
+const PARALLEL = { kill: 2, error: 20 } as const;
 /** Of the calls of a story. */
 const shares = {
   kill: { ci: 60, full: Number.POSITIVE_INFINITY, long: Number.POSITIVE_INFINITY },
@@ -93,6 +93,7 @@ interface Bench {
 export const syscallKills: Family = {
   name: 'syscalls killed',
   usesAgent: true,
+  isLight: true,
   what: 'the shipped agent, SIGKILL at a system call of an update, a rollback and a bad version',
   run: (options) => sweep(options, 'kill'),
 };

@@ -61,8 +61,21 @@ export function stateKey(state: CrashState, model: PersistenceModel, isLast: boo
   parts.push(...new Set(waiting.map((event) => (isHeard(event) ? 'heard before' : event))));
   parts.push(...files.sort());
   if (model === 'kill' && !isLast) parts.push(...unsyncedParts(state, paths, world));
-  const now = model === 'kill' ? `boot-${world.boot}` : null;
-  return hash('sha1', named(parts.join('\0'), now), 'base64');
+  return keyOf(parts.join('\0'), model === 'kill' ? `boot-${world.boot}` : null);
+}
+
+/** Most states have the very text of one shortly before. */
+const keys = new Map<string, string>();
+const MAX_KEYS = 20_000;
+
+function keyOf(text: string, now: string | null): string {
+  const whole = `${now}\0${text}`;
+  const known = keys.get(whole);
+  if (known !== undefined) return known;
+  if (keys.size >= MAX_KEYS) keys.clear();
+  const key = hash('sha1', named(text, now), 'base64');
+  keys.set(whole, key);
+  return key;
 }
 
 const worlds = new WeakMap<World, readonly string[]>();
@@ -122,8 +135,11 @@ const RANDOM_NAME = /\b[0-9a-f]{32}\b|\bboot-\d+\b/g;
 
 /** A number for the text without its random names, and those: short, for most texts come again and again. */
 function short(text: string): string {
-  const names = text.match(RANDOM_NAME) ?? [];
-  const rest = text.replaceAll(RANDOM_NAME, '@');
+  const names: string[] = [];
+  const rest = text.replaceAll(RANDOM_NAME, (name) => {
+    names.push(name);
+    return '@';
+  });
   const number = numbers.get(rest) ?? numbers.size;
   numbers.set(rest, number);
   return `${number}:${names.join(',')}`;
