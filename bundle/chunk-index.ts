@@ -17,7 +17,7 @@ export const INDEX_VERSION = 1;
 /** Larger indexes are refused before they are decompressed. */
 export const INDEX_MAX_BYTES = 256 * 1024 * 1024;
 export const INDEX_MAX_PAYLOADS = 8;
-const DIGEST_BYTES = 32;
+export const DIGEST_BYTES = 32;
 /** The numbers that stand for things in an index. */
 export const indexMarks = {
   magic: 'SWBINDEX',
@@ -77,20 +77,6 @@ export function chunkAt(index: ChunkIndex, number: number): ChunkEntry {
     storedSize: index.storedSizes[number] ?? 0,
     offset: index.offsets[number] ?? 0,
   };
-}
-
-/** Digest of chunk `number` as 64 hex digits: the key of `digestMap` and of fetch plans. */
-export function digestHex(index: ChunkIndex, number: number): string {
-  const from = index.digests.byteOffset + number * DIGEST_BYTES;
-  return Buffer.from(index.digests.buffer, from, DIGEST_BYTES).toString('hex');
-}
-
-/** Chunk numbers by digest (hex). */
-export function digestMap(index: ChunkIndex): Map<string, number> {
-  const map = new Map<string, number>();
-  for (let number = 0; number < index.chunkCount; number += 1)
-    map.set(digestHex(index, number), number);
-  return map;
 }
 
 export interface PieceUse {

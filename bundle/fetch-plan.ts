@@ -2,7 +2,7 @@
  * What to fetch for an installation: chunks that are at hand are reused, the rest becomes few ranges of chunks.data.
  * Pure; the installer does the reading, verifies each reused chunk (F83), and asks again for those that failed.
  */
-import { type ChunkIndex, digestHex } from '#/bundle/chunk-index.ts';
+import type { ChunkIndex } from '#/bundle/chunk-index.ts';
 
 /** A request of HTTP: consecutive chunks, those between them that are not needed included. */
 export interface FetchRange {
@@ -38,19 +38,18 @@ export const fetchPlanDefaults: FetchPlanOptions = {
 };
 
 /**
- * Plans for the chunks of `index` that are not at hand. `isAtHand` is asked once per chunk number with its digest (hex); a
- * Set of digests serves as `(_, digest) => set.has(digest)`, a resume bitmap as `(number) => done[number]`.
+ * Plans for the chunks of `index` that are not at hand. `isAtHand` is asked once per chunk number.
  */
 export function planFetch(
   index: ChunkIndex,
-  isAtHand: (number: number, digest: string) => boolean,
+  isAtHand: (number: number) => boolean,
   options: FetchPlanOptions = fetchPlanDefaults,
 ): FetchPlan {
   const reused: number[] = [];
   const missing: number[] = [];
   let reusedBytes = 0;
   for (let number = 0; number < index.chunkCount; number += 1) {
-    if (isAtHand(number, digestHex(index, number))) {
+    if (isAtHand(number)) {
       reused.push(number);
       reusedBytes += index.rawSizes[number] ?? 0;
     } else {

@@ -5,7 +5,8 @@
  */
 import { constants, zstdDecompressSync } from 'node:zlib';
 import { byteReader, byteWriter } from '#/bundle/byte-reader.ts';
-import { type ChunkIndex, digestHex, digestMap } from '#/bundle/chunk-index.ts';
+import { chunkFinder } from '#/bundle/chunk-finder.ts';
+import type { ChunkIndex } from '#/bundle/chunk-index.ts';
 import { CHUNK_MAX_BYTES } from '#/bundle/open-chunk.ts';
 import { compressFrame } from '#/bundle/zstd-compress.ts';
 import { isSingleFrame } from '#/bundle/zstd-frame.ts';
@@ -127,10 +128,10 @@ export function parsePatchHeader(bytes: Uint8Array, maxDataBytes: number): Patch
 
 /** Chunk numbers of `wanted` whose digest `held` does not have, ascending: what a patch is about. */
 export function chunksMissingFrom(held: ChunkIndex, wanted: ChunkIndex): number[] {
-  const atHand = digestMap(held);
+  const find = chunkFinder(held);
   const missing: number[] = [];
   for (let chunk = 0; chunk < wanted.chunkCount; chunk += 1) {
-    if (!atHand.has(digestHex(wanted, chunk))) missing.push(chunk);
+    if (find(wanted, chunk) === null) missing.push(chunk);
   }
   return missing;
 }

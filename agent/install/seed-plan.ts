@@ -1,5 +1,6 @@
 /** Which chunks of a new version a local slot holds, and where: the plan of a delta. Pure; nothing here is trusted (F83). */
-import { type ChunkIndex, digestMap } from '#/bundle/chunk-index.ts';
+import { chunkFinder } from '#/bundle/chunk-finder.ts';
+import type { ChunkIndex } from '#/bundle/chunk-index.ts';
 import type { Manifest } from '#/bundle/manifest.ts';
 import { type FileTable, packFiles } from './file-table.ts';
 import { type PayloadTarget, type PieceColumns, PieceCollector, planWrites } from './write-plan.ts';
@@ -24,11 +25,11 @@ export interface OpenSeed extends Seed {
 /** Where the chunks of `wanted` lie in the seed; each chunk at one place. */
 export function planSeed(wanted: ChunkIndex, seed: Seed): SeedPlan {
   const held = planWrites(seed.manifest, seed.index, seed.targets);
-  const heldNumbers = digestMap(seed.index);
+  const find = chunkFinder(seed.index);
   const collector = new PieceCollector(wanted.chunkCount);
-  for (const [digest, chunk] of digestMap(wanted)) {
-    const other = heldNumbers.get(digest);
-    if (other === undefined || seed.index.rawSizes[other] !== wanted.rawSizes[chunk]) continue;
+  for (let chunk = 0; chunk < wanted.chunkCount; chunk += 1) {
+    const other = find(wanted, chunk);
+    if (other === null || seed.index.rawSizes[other] !== wanted.rawSizes[chunk]) continue;
     addFirstPlace(collector, chunk, held.pieces, other);
   }
   return { files: packFiles(held.files), pieces: collector.done() };

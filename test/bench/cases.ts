@@ -40,6 +40,8 @@ export interface Place {
   readonly url: string;
   /** The driver of run-install.ts, beside the shipped child. */
   readonly driver: string;
+  /** The same whose workers know only documented calls of Node. */
+  readonly documentedDriver: string;
 }
 
 /** sha256 of a file, hex. */
@@ -140,7 +142,8 @@ function ours(
   flags = '--no-patches',
 ): Case {
   const { v1, v2 } = bundles;
-  const host = new OurHost(place, `${group}-${v2}${flags.replaceAll(' ', '-')}`, v2, v1, flags);
+  const id = `${group}-${name}`.replaceAll(/[^a-z0-9]+/g, '-');
+  const host = new OurHost(place, id, v2, v1, flags);
   const isImage = bundles.v2.includes('-image-');
   return {
     group,
@@ -184,6 +187,8 @@ function imageCases(place: Place): Case[] {
     await makeSwupdate(data, out);
     await writeFile('/etc/hwrevision', 'bench 1.0\n', { flag: 'wx' }).catch(() => undefined);
   };
+  const documented = { ...place, driver: place.documentedDriver };
+  const only = 'documented calls of Node only';
   const acdc = { v2: 'v2-image-acdc-32k.bundle', v1: 'v1-image-acdc-32k.bundle' };
   const fastcdc = { v2: 'v2-image-fastcdc-16k.bundle', v1: 'v1-image-fastcdc-16k.bundle' };
   return [
@@ -196,6 +201,7 @@ function imageCases(place: Place): Case[] {
     }),
     ours(place, 'full', 'switchback', { v2: fastcdc.v2, v1: null }),
     ours(place, 'full', 'switchback, acdc-32k', { v2: acdc.v2, v1: null }),
+    ours(documented, 'full', `switchback, acdc-32k, ${only}`, { v2: acdc.v2, v1: null }),
     one('full', 'the same pipeline with tee and sha256sum', {
       needs: ['curl', 'zstd'],
       prepare,
@@ -210,6 +216,7 @@ function imageCases(place: Place): Case[] {
       script: `${swupdate} "-u ${url}/swu/full.swu" >/dev/null 2>&1; sync ${out}`,
     }),
     ours(place, 'delta', 'switchback, patch', acdc, ''),
+    ours(documented, 'delta', `switchback, patch, ${only}`, acdc, ''),
     ours(place, 'delta', 'switchback, chunks fastcdc-16k', fastcdc),
     ours(place, 'delta', 'switchback, chunks acdc-32k', acdc),
     one('delta', 'casync, chunks of 32 KiB on average', {

@@ -1,5 +1,6 @@
 /** What a host that runs one bundle downloads for another. */
-import { type ChunkIndex, digestMap } from '#/bundle/chunk-index.ts';
+import { chunkFinder } from '#/bundle/chunk-finder.ts';
+import type { ChunkIndex } from '#/bundle/chunk-index.ts';
 import { planFetch } from '#/bundle/fetch-plan.ts';
 import type { TreeEntry } from '#/bundle/tree-entry.ts';
 import { patchPathOf } from '#/bundle/patch.ts';
@@ -46,8 +47,8 @@ export async function diffBundles(fromPath: string, toPath: string): Promise<Bun
   await using to = await openBundle(toPath, null);
   const before = await from.index();
   const after = await to.index();
-  const atHand = digestMap(before);
-  const plan = planFetch(after, (_, digest) => atHand.has(digest));
+  const find = chunkFinder(before);
+  const plan = planFetch(after, (number) => find(after, number) !== null);
   // The first request brings everything up to the header of the data.
   const metadataBytes = to.located.dataOffset;
   const named = ({ artifactId, manifest }: typeof from): BundleDiff['from'] => ({

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
-import { type ChunkIndex, digestHex, parseIndex } from '#/bundle/chunk-index.ts';
+import { type ChunkIndex, parseIndex } from '#/bundle/chunk-index.ts';
 import { type FetchPlanOptions, planFetch } from '#/bundle/fetch-plan.ts';
 import { imageIndex } from '#/test/support/bundle/sample-index.ts';
 
@@ -34,13 +34,6 @@ it('fetches a small gap along, and splits at a large one', () => {
 it('splits a long range so that parts can travel side by side', () => {
   const plan = planFetch(indexOf([4000, 4000, 4000, 12_000, 100]), () => false, options);
   expect(plan.ranges.map((range) => range.chunks)).toEqual([[0, 1], [2], [3], [4]]);
-});
-
-it('knows chunks by their digest', () => {
-  const index = indexOf([100, 200, 300]);
-  const known = new Set([digestHex(index, 1)]);
-  const plan = planFetch(index, (_, digest) => known.has(digest), options);
-  expect(plan.reused).toEqual([1]);
 });
 
 it('every chunk is either reused or in exactly one range, ranges ascend and keep their limits', () => {
