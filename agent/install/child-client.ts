@@ -25,7 +25,7 @@ const STDERR_MAX_BYTES = 8 * 1024;
  */
 const NODE_FLAGS = [
   '--max-old-space-size=96',
-  '--max-semi-space-size=4',
+  '--max-semi-space-size=1',
   '--no-incremental-marking',
   '--no-concurrent-marking',
   '--no-warnings',
