@@ -31,7 +31,7 @@ interface Subject {
   /** Cuts per file system. */
   readonly cuts: Readonly<Record<Scale, number>>;
 }
-const agent: Subject = { program: 'power-cuts-run.ts', cuts: { ci: 34, full: 670, long: 2000 } };
+const agent: Subject = { program: 'power-cuts-run.ts', cuts: { ci: 34, full: 500, long: 2000 } };
 const control: Subject = {
   program: 'control-cuts-run.ts',
   cuts: { ci: 100, full: 330, long: 1000 },

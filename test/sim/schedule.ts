@@ -94,7 +94,7 @@ const perFleet = {
   weather: 0.5,
   'kill-control': 3,
   'restore-control': 0.4,
-  pin: 6,
+  pin: 9,
   order: 8,
 } as const;
 
