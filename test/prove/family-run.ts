@@ -13,6 +13,8 @@ export interface FamilyOrder {
 export type FamilyMessage = { readonly say: string } | { readonly outcome: Outcome };
 
 const { family, agent, ...options } = JSON.parse(process.argv[2] ?? '') as FamilyOrder;
+// So that what ends with this process does, when it is interrupted.
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(1));
 const send = (message: FamilyMessage): void => void process.send?.(message);
 const found = families.find((one) => one.name === family);
 if (found === undefined) throw new Error(`no family ${family}`);

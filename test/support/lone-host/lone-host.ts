@@ -34,6 +34,18 @@ const ORDER_TIMEOUT_MS = 60_000;
 
 type Order = Extract<LocalRequest, { ask: 'order' }>['command'];
 
+/** Agents that run, with what traces them: process groups of their own. None outlives this process when it is interrupted. */
+const groups = new Set<number>();
+process.once('exit', () => {
+  for (const group of groups) {
+    try {
+      process.kill(-group, 'SIGKILL');
+    } catch {
+      // Gone already.
+    }
+  }
+});
+
 export class LoneHost {
   readonly #options: LoneHostOptions;
   #child: ChildProcess | null = null;
@@ -90,8 +102,13 @@ workers = 1
     });
     closeSync(log);
     this.#child = child;
+    const group = child.pid;
+    if (group !== undefined) groups.add(group);
     this.#exited = new Promise((resolve) => {
-      child.once('exit', () => resolve());
+      child.once('exit', () => {
+        if (group !== undefined) groups.delete(group);
+        resolve();
+      });
       child.once('error', () => resolve());
     });
   }
