@@ -1,6 +1,7 @@
 /** What has to hold at the end of a history, after all trouble is over for a while: agreement, completeness, liveness. */
-import { isActive, openAttempt } from '#/control/core/model.ts';
+import { type Attempt, type Host, isActive, openAttempt } from '#/control/core/model.ts';
 import { outcomeOf } from '#/control/core/report.ts';
+import type { Engine } from '#/control/engine/engine.ts';
 import { terminalPhases } from '#/protocol/documents.ts';
 import { artifactOf } from '#/protocol/ids.ts';
 import type { Fleet } from './faults.ts';
@@ -25,7 +26,11 @@ export async function endProblems(fleet: Fleet, calmFromMs: number): Promise<rea
     const attempt = openAttempt(host);
     const rollout = engine.fleet.rolloutOf.get(host.group) ?? null;
     const waits = isActive(rollout) && rollout.state !== 'running';
-    if (attempt !== null && !(waits && attempt.rolloutId === rollout.id))
+    if (
+      attempt !== null &&
+      !(waits && attempt.rolloutId === rollout.id) &&
+      !isOldOrder(engine.fleet, host, attempt)
+    )
       problems.push(
         `L1 the attempt of ${attempt.artifactId.slice(0, 8)} on ${id} is not over: ${attempt.phase}, offered ${attempt.offeredAtMs}; the host is ${host.state}: ${host.why}`,
       );
@@ -39,6 +44,15 @@ export async function endProblems(fleet: Fleet, calmFromMs: number): Promise<rea
   for (const host of own) problems.push(...targetProblems(fleet, host));
   const calmMinutes = Math.round((fleet.time.nowMs() - calmFromMs) / 60_000);
   return problems.map((problem) => `${problem} (after ${calmMinutes} minutes of calm)`);
+}
+
+/**
+ * An order from before a restore, and a host that had heard a newer one: it refuses, and says so, until the operator pins anew (F73).
+ */
+function isOldOrder(of: Engine['fleet'], host: Host, attempt: Attempt): boolean {
+  const pin = host.pin ?? of.groups.get(host.group)?.pin ?? null;
+  const isOld = of.isRestored && pin !== null && pin.epoch < of.epoch;
+  return isOld && attempt.agentAttempt === null && /E_ROLLBACK.*seq/.test(host.why);
 }
 
 /** Agent and control say the same of a host. */
