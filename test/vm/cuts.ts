@@ -1,13 +1,13 @@
 /**
- * Power cuts at seeded moments of a life full of updates: one machine goes to and fro between two good versions, and again and again
- * QEMU is killed and the disk keeps what was flushed and a random part of the rest. Each time it has to come back by itself, on
- * one of the two, and the last update has to end.
+ * Power cuts at seeded moments of a life full of updates: one machine goes to and fro between two good versions, with a bad one now
+ * and then, and again and again QEMU is killed and the disk keeps what was flushed and a random part of the rest. Each time it has
+ * to come back by itself on one of the two good ones, and the last update has to end.
  */
 import { type Random, randomFrom } from '#/test/chaos/random.ts';
 import type { HostDetail } from '#/protocol/host.ts';
 import { waitFor } from '#/test/support/fleet/fleet.ts';
 import { cutKinds } from './write-log.ts';
-import { firstVersion, secondVersion, type VmVersion } from './versions.ts';
+import { firstVersion, secondVersion, unhealthyVersion, type VmVersion } from './versions.ts';
 import type { World } from './world.ts';
 
 export interface CutOutcome {
@@ -27,6 +27,7 @@ const AIMS = [
   'reboot',
   'trial',
   'committing',
+  'rolling-back',
   'any',
 ] as const;
 type Aim = (typeof AIMS)[number];
@@ -61,7 +62,7 @@ export async function cutOneUpdate(
   onCut: (outcome: CutOutcome) => void,
 ): Promise<void> {
   const random = randomFrom(seed);
-  const phases = AIMS.filter((aim) => aim !== 'any');
+  const phases = AIMS.filter((aim) => aim !== 'any' && aim !== 'rolling-back');
   while (phases.length > count) phases.splice(random.below(phases.length), 1);
   const life = await Life.begin(world, false);
   for (const [index, aim] of phases.entries()) onCut(await cutOnce(life, index + 1, aim, random));
@@ -73,6 +74,8 @@ class Life {
   readonly world: World;
   readonly #returns: boolean;
   #wanted: VmVersion = secondVersion;
+  /** Something was done for it since it was ordered. */
+  #hasBegun = false;
 
   private constructor(world: World, returns: boolean) {
     this.world = world;
@@ -81,22 +84,28 @@ class Life {
 
   /** On the first version, and the second one is pinned. `returns`: one that went through is followed by the next, the other way. */
   static async begin(world: World, returns: boolean): Promise<Life> {
-    world.images.prepare([secondVersion]);
+    world.images.prepare(returns ? [secondVersion, unhealthyVersion] : [secondVersion]);
     if (!world.machine.isOn) await world.firstBoot();
     await world.images.release(secondVersion);
     await world.pin(secondVersion);
     return new Life(world, returns);
   }
 
-  /** Resolves with whether nothing is left to come. */
-  async goesOn(host: HostDetail): Promise<boolean> {
-    if (host.runningVersion !== this.#wanted.version || host.state !== 'idle') {
+  /** What may run in a trial after a cut, and is then taken back. */
+  get bad(): VmVersion | null {
+    return this.#wanted === unhealthyVersion ? unhealthyVersion : null;
+  }
+
+  /** Resolves with whether something is left to come. Where a way back is aimed for, the next version is a bad one. */
+  async goesOn(host: HostDetail, aim: Aim): Promise<boolean> {
+    if (!this.#isOver(host)) {
       await this.#tryAgain(host);
       return true;
     }
     if (!this.#returns) return false;
-    this.#wanted = this.#wanted === firstVersion ? secondVersion : firstVersion;
-    await this.world.pin(this.#wanted);
+    const isOnFirst = host.runningVersion === firstVersion.version;
+    if (aim === 'rolling-back') await this.#order(unhealthyVersion, host);
+    else await this.#order(isOnFirst ? secondVersion : firstVersion, host);
     return true;
   }
 
@@ -104,21 +113,45 @@ class Life {
     const { world } = this;
     const isOver = async (): Promise<true | null> => {
       const host = await world.detail();
+      if (this.#isOver(host)) return true;
       await this.#tryAgain(host);
-      return host.runningVersion === this.#wanted.version && host.state === 'idle' ? true : null;
+      return null;
     };
     await waitFor('the last update ends', world.ms(UPDATE_SECONDS), isOver, PAUSE_MS);
+  }
+
+  async #order(version: VmVersion, { id }: HostDetail): Promise<void> {
+    this.#wanted = version;
+    this.#hasBegun = false;
+    if (version === unhealthyVersion) await this.world.images.release(version);
+    await this.world.pin(version);
+    if (denialOf(await this.world.detail()) !== undefined) await this.#retry(id);
+  }
+
+  #isOver(host: HostDetail): boolean {
+    if (host.state !== 'idle') this.#hasBegun = true;
+    if (host.state !== 'idle' || host.targetVersion !== this.#wanted.version) return false;
+    if (this.bad !== null) return this.#hasBegun && denialOf(host) !== undefined;
+    return host.runningVersion === this.#wanted.version;
   }
 
   /** Cuts may use up the boots of a trial; the version is then taken back as it should, and an operator orders it anew. */
   async #tryAgain(host: HostDetail): Promise<void> {
     if (host.state !== 'idle' || host.targetVersion !== this.#wanted.version) return;
-    const denied = host.denied.find(({ artifactId }) => artifactId === host.target);
-    if (denied === undefined) return;
+    const denied = denialOf(host);
+    if (denied === undefined || this.bad !== null) return;
     if (!CUT_CODES.test(denied.code))
       throw new Error(`${this.#wanted.version} is good, and was taken back: ${denied.code}`);
-    await this.world.fleet.cli(['host', 'retry', host.id, '--reason', 'power cuts']);
+    await this.#retry(host.id);
   }
+
+  async #retry(id: string): Promise<void> {
+    await this.world.fleet.cli(['host', 'retry', id, '--reason', 'power cuts']);
+  }
+}
+
+function denialOf(host: HostDetail): HostDetail['denied'][number] | undefined {
+  return host.denied.find(({ artifactId }) => artifactId === host.target);
 }
 
 async function cutOnce(life: Life, number: number, aim: Aim, random: Random): Promise<CutOutcome> {
@@ -132,7 +165,7 @@ async function cutOnce(life: Life, number: number, aim: Aim, random: Random): Pr
       : `${result.unflushed} unflushed writes: ${kind} kept (${result.kept} whole, ${result.torn} torn)`;
   const said = world.machine.console.length;
   world.machine.powerOn();
-  const back = await world.untilBack(BACK_SECONDS);
+  const back = await world.untilBack(BACK_SECONDS, life.bad);
   const slots = loaderChoices(world.machine.console.slice(said));
   return { number, moment, lost, cameBackOn: `${back.runningVersion}${slots}` };
 }
@@ -149,7 +182,7 @@ async function untilMoment(life: Life, aim: Aim, random: Random): Promise<string
       world.machine.console.slice(said),
     );
     if (aim === 'any' || last.state === aim || (aim === 'reboot' && isRebooting)) break;
-    if (!(await life.goesOn(last))) break;
+    if (!(await life.goesOn(last, aim))) break;
     await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
   }
   const extraMs = Math.floor(random.unit() ** 2 * world.ms(LATER_SECONDS));

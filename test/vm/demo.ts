@@ -33,6 +33,7 @@ act('1. A disk: Debian with two slots, by `switchback image build`');
 const world = await World.create({
   loader,
   firmware: loader === 'grub' ? 'bios' : 'efi',
+  processors: 2,
   losesWrites: false,
   patience: Number(flags.patience),
   say,

@@ -1,5 +1,5 @@
 /**
- * `npm run test:vm -- [--loader grub|systemd-boot] [--firmware bios|efi] [--only REGEX] [--cuts N] [--seed N] [--patience N] [--share ci] [--keep]`:
+ * `npm run test:vm -- [--loader grub|systemd-boot] [--firmware bios|efi] [--only REGEX] [--cuts N] [--seed N] [--patience N] [--processors N] [--share ci] [--keep]`:
  * disks made by the image kit, started in QEMU under software emulation, driven by a real control. Needs root, `npm run package`, and
  * the packages of packaging/install-test-tools.sh. Without --loader both are tried. Prints a line per scenario or cut, and at the end
  * `N passed, N failed`. `--share ci`: GRUB, one update with a power cut in a phase of a fresh seed, and a kernel that panics.
@@ -21,6 +21,7 @@ const { values: flags } = parseArgs({
     cuts: { type: 'string' },
     seed: { type: 'string' },
     patience: { type: 'string', default: '1' },
+    processors: { type: 'string', default: '2' },
     share: { type: 'string' },
     console: { type: 'boolean', default: false },
     keep: { type: 'boolean', default: false },
@@ -49,6 +50,7 @@ for (const loader of turns) {
   const world = await World.create({
     loader,
     firmware: firmwareFor(loader),
+    processors: Number(flags.processors),
     losesWrites: flags.cuts !== undefined || isCi,
     patience: Number(flags.patience),
     say: (text) => process.stdout.write(`${text}\n`),

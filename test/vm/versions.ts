@@ -33,6 +33,17 @@ export const lastVersion = good('v4', '4.0.0', 40);
 
 const FELL_BACK = /^E_(?:FELL_BACK|TRIAL_BOOTS)$/;
 
+export const unhealthyVersion: VmVersion = {
+  name: 'unhealthy',
+  version: '3.0.0-unhealthy',
+  release: 34,
+  wrong: 'it boots and fails its health check',
+  change: 'rm etc/healthy',
+  maxBoots: 2,
+  code: /^E_(?:UNHEALTHY|DEADLINE)$/,
+  shows: /login:/,
+};
+
 export const badVersions: readonly VmVersion[] = [
   {
     name: 'panic',
@@ -67,16 +78,7 @@ export const badVersions: readonly VmVersion[] = [
     code: /^E_(?:DEADLINE|TRIAL_BOOTS|FELL_BACK)$/,
     shows: /login:/,
   },
-  {
-    name: 'unhealthy',
-    version: '3.0.0-unhealthy',
-    release: 34,
-    wrong: 'it boots and fails its health check',
-    change: 'rm etc/healthy',
-    maxBoots: 2,
-    code: /^E_(?:UNHEALTHY|DEADLINE)$/,
-    shows: /login:/,
-  },
+  unhealthyVersion,
   {
     name: 'hang',
     version: '3.0.0-hang',

@@ -20,6 +20,7 @@ const HOST_ADDRESS = '10.0.2.2';
 export interface WorldOptions {
   readonly loader: Loader;
   readonly firmware: Firmware;
+  readonly processors: number;
   readonly losesWrites: boolean;
   /** Emulated machines are as slow as this one is busy: all waiting is so many times as long. */
   readonly patience: number;
@@ -79,6 +80,7 @@ export class World {
         disk,
         firmware: options.firmware,
         join: text,
+        processors: options.processors,
         losesWrites: options.losesWrites,
         ...(options.onLine === undefined ? {} : { onLine: options.onLine }),
       });
@@ -149,12 +151,16 @@ export class World {
     return result;
   }
 
-  /** After a cut: a host that has started anew and tells what it runs, which is one of its two good versions. */
-  async untilBack(seconds: number): Promise<HostDetail> {
+  /** After a cut: a host that has started anew and tells what it runs, which is one of its two good versions. A trial of `bad` may go on first. */
+  async untilBack(seconds: number, bad: VmVersion | null): Promise<HostDetail> {
     const host = await this.#until(
       'the host is back',
       seconds,
-      ({ bootId, isOnline }) => isOnline && bootId !== null && bootId !== this.#bootBeforeCut,
+      ({ bootId, isOnline, runningVersion }) =>
+        isOnline &&
+        bootId !== null &&
+        bootId !== this.#bootBeforeCut &&
+        (bad === null || runningVersion !== bad.version),
     );
     const good = [firstVersion.version, secondVersion.version];
     if (host.runningVersion === null || !good.includes(host.runningVersion))
