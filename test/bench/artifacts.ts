@@ -28,9 +28,12 @@ async function make(data: string, path: string, script: string): Promise<void> {
   if (!existsSync(join(data, path))) throw new Error(`${path} was not made`);
 }
 
+/** The versions of make-data.sh: a week apart, and `light`, v1 with little changed. */
+export type Version = 'v1' | 'v2' | 'light';
+
 async function bundle(
   data: string,
-  version: 'v1' | 'v2',
+  version: Version,
   kind: 'image' | 'tree',
   chunker: ChunkerName,
 ): Promise<void> {
@@ -66,18 +69,18 @@ async function bundle(
 
 /** Our bundles: images with both chunkers, trees. */
 export async function makeBundles(data: string): Promise<void> {
-  for (const version of ['v1', 'v2'] as const) {
+  for (const version of ['v1', 'v2', 'light'] as const) {
     await bundle(data, version, 'image', 'acdc-32k');
     await bundle(data, version, 'image', 'fastcdc-16k');
-    await bundle(data, version, 'tree', 'fastcdc-16k');
+    if (version !== 'light') await bundle(data, version, 'tree', 'fastcdc-16k');
   }
 }
 
-/** The patches from v1 to v2, where hosts look for them: beside the bundle of v2. */
+/** The patches from v1, where hosts look for them: beside the bundle of the newer version. */
 export async function makePatches(data: string): Promise<void> {
-  for (const name of ['image-acdc-32k', 'tree-fastcdc-16k']) {
-    const [from, to] = ['v1', 'v2'].map((version) => join(data, `${version}-${name}.bundle`));
-    if (from === undefined || to === undefined) continue;
+  for (const name of ['v2-image-acdc-32k', 'v2-tree-fastcdc-16k', 'light-image-acdc-32k']) {
+    const from = join(data, `${name.replace(/^[^-]+/, 'v1')}.bundle`);
+    const to = join(data, `${name}.bundle`);
     await using old = await openBundle(from, null);
     const out = patchPathOf(to, old.artifactId);
     if (existsSync(out)) continue;
@@ -88,12 +91,36 @@ export async function makePatches(data: string): Promise<void> {
 
 export const CASYNC_CHUNK_BYTES = 32 * 1024;
 
-export async function makeCasync(data: string): Promise<void> {
+/** The chunks of a version, for casync and desync. */
+export async function makeCasync(data: string, version: Version): Promise<void> {
   const size = `--chunk-size=${CASYNC_CHUNK_BYTES}`;
   await make(
     data,
-    'casync/v2.caibx',
-    `mkdir -p casync; casync make ${size} --store=casync/blob.castr casync/new.caibx v2.img >/dev/null; mv casync/new.caibx casync/v2.caibx`,
+    `casync/${version}.caibx`,
+    `mkdir -p casync; casync make ${size} --store=casync/blob.castr casync/new.caibx ${version}.img >/dev/null; mv casync/new.caibx casync/${version}.caibx`,
+  );
+}
+
+/** Where desync lies once made, in the directory of the data. */
+export const DESYNC = 'desync/usr/bin/desync';
+
+/**
+ * desync, of which Debian has a package in sid only: taken out of it, with the mirror of this machine. A mirror may be older
+ * than its lists are valid for. What its seed is known by lies beside a name of the seed.
+ */
+export async function makeDesync(data: string): Promise<void> {
+  const sources = '/etc/apt/sources.list.d/*.sources';
+  await make(
+    data,
+    DESYNC,
+    `mirror=$(cat ${sources} | sed -n 's/^URIs: *//p' | grep -m1 -E '/debian/?$')
+rm -rf desync; mmdebstrap --quiet --variant=extract --include=desync --aptopt='Apt::Install-Recommends "false"' --aptopt='Acquire::Check-Valid-Until "false"' sid desync "deb $mirror sid main"`,
+  );
+  const kib = CASYNC_CHUNK_BYTES / 1024;
+  await make(
+    data,
+    'seed/v1.caibx',
+    `mkdir -p seed; ln -sf ../v1.img seed/v1; ./${DESYNC} make -m ${kib / 4}:${kib}:${kib * 4} seed/new.caibx v1.img >/dev/null; mv seed/new.caibx seed/v1.caibx`,
   );
 }
 

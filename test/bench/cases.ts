@@ -6,7 +6,16 @@ import { mkdir, readdir, readlink, rename, rm, writeFile } from 'node:fs/promise
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { promisify } from 'node:util';
-import { makeCasync, makeOstree, makeRdiff, makeSwupdate, makeXdelta } from './artifacts.ts';
+import {
+  DESYNC,
+  makeCasync,
+  makeDesync,
+  makeOstree,
+  makeRdiff,
+  makeSwupdate,
+  makeXdelta,
+  type Version,
+} from './artifacts.ts';
 
 const run = promisify(execFile);
 
@@ -17,7 +26,7 @@ export interface Step {
 }
 
 export interface Case {
-  readonly group: 'full' | 'delta' | 'tree' | 'tree-delta';
+  readonly group: 'full' | 'delta' | 'light' | 'tree' | 'tree-delta';
   readonly name: string;
   /** The case whose time is 1.00 in its group. */
   readonly isReference?: boolean;
@@ -29,8 +38,14 @@ export interface Case {
   readonly steps: readonly Step[];
   /** The file of v1 that it starts from: damaged once, to see what happens (bad-seed.ts). */
   readonly seed?: () => Promise<string>;
-  /** Where the result is: an image or a directory, compared with v2. */
+  /** Where the result is: an image or a directory, compared with what `expectedOf` names. */
   readonly result: () => Promise<string>;
+}
+
+/** What comes out: in the group `light` its image, else v2. */
+export function expectedOf({ group }: Case): string {
+  if (group === 'light') return 'light.img';
+  return group === 'tree' || group === 'tree-delta' ? 'v2' : 'v2.img';
 }
 
 export interface Place {
@@ -74,23 +89,30 @@ export async function treeDigestOf(path: string): Promise<string> {
   return stdout.slice(0, 64);
 }
 
-/** Our host: `root` with v1 as the live version when the case is a delta. */
+/** Names of our bundles. */
+interface Bundles {
+  readonly to: string;
+  /** What is live; null: nothing. */
+  readonly from: string | null;
+}
+
+/** Our host: its live version is the one that the case starts from. */
 class OurHost {
   readonly #place: Place;
   readonly #root: string;
-  readonly #v2: string;
-  readonly #v1: string | null;
+  readonly #to: string;
+  readonly #from: string | null;
   readonly #flags: string;
 
-  constructor(place: Place, id: string, v2: string, v1: string | null, flags: string) {
+  constructor(place: Place, id: string, bundles: Bundles, flags: string) {
     this.#place = place;
     this.#root = join(place.work, `host-${id}`);
-    this.#v2 = v2;
-    this.#v1 = v1;
+    this.#to = bundles.to;
+    this.#from = bundles.from;
     this.#flags = flags;
   }
 
-  script(step: string, bundle = this.#v2): string {
+  script(step: string, bundle = this.#to): string {
     const { driver, data, url } = this.#place;
     return `${process.execPath} ${driver} ${step} ${this.#root} ${join(data, bundle)} ${url}/${bundle} ${this.#flags}`;
   }
@@ -99,15 +121,15 @@ class OurHost {
   async prepare(): Promise<void> {
     await mkdir(this.#root, { recursive: true });
     const live = await this.#live();
-    if (this.#v1 !== null && live === null) {
+    if (this.#from !== null && live === null) {
       for (const step of ['download', 'verify', 'switch'])
-        await run('bash', ['-c', this.script(step, this.#v1)]);
+        await run('bash', ['-c', this.script(step, this.#from)]);
       return;
     }
     const releases = join(this.#root, 'releases');
     for (const name of await readdir(releases).catch(() => [])) {
       if (live !== null && name.endsWith(live)) continue;
-      if (this.#v2.includes('-tree-')) await setAside(this.#place, join(releases, name));
+      if (this.#to.includes('-tree-')) await setAside(this.#place, join(releases, name));
       else await rm(join(releases, name), { recursive: true });
     }
     const records = join(this.#root, 'state/slots');
@@ -138,13 +160,12 @@ function ours(
   place: Place,
   group: Case['group'],
   name: string,
-  bundles: { readonly v2: string; readonly v1: string | null },
+  bundles: Bundles,
   flags = '--no-patches',
 ): Case {
-  const { v1, v2 } = bundles;
   const id = `${group}-${name}`.replaceAll(/[^a-z0-9]+/g, '-');
-  const host = new OurHost(place, id, v2, v1, flags);
-  const isImage = bundles.v2.includes('-image-');
+  const host = new OurHost(place, id, bundles, flags);
+  const isImage = bundles.to.includes('-image-');
   return {
     group,
     name,
@@ -154,7 +175,7 @@ function ours(
       { name: `${name}: each chunk verified, synced`, script: host.script('download') },
       { name: `${name}: read back past the page cache`, script: host.script('verify') },
     ],
-    ...(isImage && v1 !== null ? { seed: () => host.seed() } : {}),
+    ...(group === 'delta' ? { seed: () => host.seed() } : {}),
     result: async () => (isImage ? join(await host.result(), 'root.img') : await host.result()),
   };
 }
@@ -189,8 +210,23 @@ function imageCases(place: Place): Case[] {
   };
   const documented = { ...place, driver: place.documentedDriver };
   const only = 'documented calls of Node only';
-  const acdc = { v2: 'v2-image-acdc-32k.bundle', v1: 'v1-image-acdc-32k.bundle' };
-  const fastcdc = { v2: 'v2-image-fastcdc-16k.bundle', v1: 'v1-image-fastcdc-16k.bundle' };
+  const acdc = { to: 'v2-image-acdc-32k.bundle', from: 'v1-image-acdc-32k.bundle' };
+  const fastcdc = { to: 'v2-image-fastcdc-16k.bundle', from: 'v1-image-fastcdc-16k.bundle' };
+  const desync = `${data}/${DESYNC} extract -n 10 -s ${url}/casync/blob.castr`;
+  const desyncMake = async (): Promise<void> => {
+    await makeCasync(data, 'v2');
+    await makeDesync(data);
+  };
+  const casync = (group: Case['group'], version: Version): Case =>
+    one(group, 'casync, chunks of 32 KiB on average', {
+      isReference: true,
+      needs: ['casync'],
+      make: () => makeCasync(data, version),
+      prepare,
+      ...(group === 'delta' ? { seed } : {}),
+      result,
+      script: `casync extract --seed-output=no --seed=${data}/v1.img --store=${url}/casync/blob.castr ${url}/casync/${version}.caibx ${out} >/dev/null; sync ${out}`,
+    });
   return [
     one('full', 'curl, zstd -d, dd conv=fsync (nothing verified)', {
       isReference: true,
@@ -199,9 +235,9 @@ function imageCases(place: Place): Case[] {
       result,
       script: `${full} | zstd -qdc | ${dd}`,
     }),
-    ours(place, 'full', 'switchback', { v2: fastcdc.v2, v1: null }),
-    ours(place, 'full', 'switchback, acdc-32k', { v2: acdc.v2, v1: null }),
-    ours(documented, 'full', `switchback, acdc-32k, ${only}`, { v2: acdc.v2, v1: null }),
+    ours(place, 'full', 'switchback', { to: fastcdc.to, from: null }),
+    ours(place, 'full', 'switchback, acdc-32k', { to: acdc.to, from: null }),
+    ours(documented, 'full', `switchback, acdc-32k, ${only}`, { to: acdc.to, from: null }),
     one('full', 'the same pipeline with tee and sha256sum', {
       needs: ['curl', 'zstd'],
       prepare,
@@ -215,18 +251,24 @@ function imageCases(place: Place): Case[] {
       result,
       script: `${swupdate} "-u ${url}/swu/full.swu" >/dev/null 2>&1; sync ${out}`,
     }),
+    one('full', 'desync, chunks of 32 KiB on average, ten at a time', {
+      needs: ['casync', 'mmdebstrap'],
+      make: desyncMake,
+      prepare,
+      result,
+      script: `${desync} ${url}/casync/v2.caibx ${out} >/dev/null; sync ${out}`,
+    }),
     ours(place, 'delta', 'switchback, patch', acdc, ''),
     ours(documented, 'delta', `switchback, patch, ${only}`, acdc, ''),
     ours(place, 'delta', 'switchback, chunks fastcdc-16k', fastcdc),
     ours(place, 'delta', 'switchback, chunks acdc-32k', acdc),
-    one('delta', 'casync, chunks of 32 KiB on average', {
-      isReference: true,
-      needs: ['casync'],
-      make: () => makeCasync(data),
+    casync('delta', 'v2'),
+    one('delta', 'desync, the same chunks, ten at a time', {
+      needs: ['casync', 'mmdebstrap'],
+      make: desyncMake,
       prepare,
-      seed,
       result,
-      script: `casync extract --seed-output=no --seed=${data}/v1.img --store=${url}/casync/blob.castr ${url}/casync/v2.caibx ${out} >/dev/null; sync ${out}`,
+      script: `${desync} --seed ${data}/seed/v1.caibx ${url}/casync/v2.caibx ${out} >/dev/null; sync ${out}`,
     }),
     one('delta', 'swupdate, rdiff', {
       needs: ['swupdate', 'cpio', 'rdiff', 'openssl'],
@@ -252,6 +294,16 @@ function imageCases(place: Place): Case[] {
       result,
       script: `curl -sf ${url}/v1-v2.xdelta | xdelta3 -d -q -c -B 1468006400 -s ${data}/v1.img | ${dd}`,
     }),
+    ours(place, 'light', 'switchback, patch', { ...acdc, to: 'light-image-acdc-32k.bundle' }, ''),
+    ours(place, 'light', 'switchback, chunks fastcdc-16k', {
+      ...fastcdc,
+      to: 'light-image-fastcdc-16k.bundle',
+    }),
+    ours(place, 'light', 'switchback, chunks acdc-32k', {
+      ...acdc,
+      to: 'light-image-acdc-32k.bundle',
+    }),
+    casync('light', 'light'),
   ];
 }
 
@@ -276,12 +328,12 @@ function treeCases(place: Place): Case[] {
     ]);
   };
   const tar = `mkdir ${out}; curl -sf ${url}/v2.tar.zst | zstd -qdc | tar -x --numeric-owner -C ${out} -f -; sync -f ${work}`;
-  const bundles = { v2: 'v2-tree-fastcdc-16k.bundle', v1: 'v1-tree-fastcdc-16k.bundle' };
+  const bundles = { to: 'v2-tree-fastcdc-16k.bundle', from: 'v1-tree-fastcdc-16k.bundle' };
   const makeRepo = (): Promise<void> => makeOstree(data);
   const shell = { needs: ['curl', 'zstd', 'tar'], prepare, result, script: tar };
   return [
     one('tree', 'curl, zstd -d, tar x, syncfs (nothing verified)', { ...shell, isReference: true }),
-    ours(place, 'tree', 'switchback', { v2: bundles.v2, v1: null }),
+    ours(place, 'tree', 'switchback', { to: bundles.to, from: null }),
     one('tree', 'ostree pull and checkout', {
       needs: ['ostree'],
       make: makeRepo,
@@ -308,7 +360,7 @@ function treeCases(place: Place): Case[] {
 
 /** A full install of the image at a priority: what runs beside a loaded service. */
 export function fullInstall(place: Place, priority: 'idle' | 'low' | 'normal'): Case {
-  const bundles = { v2: 'v2-image-acdc-32k.bundle', v1: null };
+  const bundles = { to: 'v2-image-acdc-32k.bundle', from: null };
   return ours(place, 'full', `switchback ${priority}`, bundles, `--priority ${priority}`);
 }
 

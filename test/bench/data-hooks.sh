@@ -15,12 +15,12 @@ case $1 in
     chroot "$root" dpkg-query -W >"$root/usr/share/packages.list"
     mkdir -p "$root/opt/app" "$root/etc/app"
     head -c 16777216 /dev/zero | openssl enc -aes-128-ctr -K 00112233445566778899aabbccddeeff -iv 00000000000000000000000000000000 >"$root/opt/app/app.bin"
-    if [ "$version" = v2 ]; then
+    if [ "$version" != v1 ]; then
       for block in 100 5000 9000 20000 33333 40001 51234 60000; do
         printf 'changed in v2 %s' "$block" | dd of="$root/opt/app/app.bin" bs=256 seek="$block" conv=notrunc status=none
       done
-      printf 'MaxSessions 5\n' >>"$root/etc/ssh/sshd_config"
     fi
+    [ "$version" != v2 ] || printf 'MaxSessions 5\n' >>"$root/etc/ssh/sshd_config"
     printf '{"version":"%s","interval":300}\n' "$version" >"$root/etc/app/config.json"
     rm -f "$root"/etc/ssh/ssh_host_* "$root/etc/apt/preferences.d/bench" "$root/var/lib/dbus/machine-id"
     : >"$root/etc/machine-id"

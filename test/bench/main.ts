@@ -15,7 +15,15 @@ import { parseArgs, promisify } from 'node:util';
 import { build } from 'esbuild';
 import { badSeedRows, endDamage, placesToFlip } from './bad-seed.ts';
 import { makeBundles, makePatches } from './artifacts.ts';
-import { allCases, type Case, fullInstall, type Place, sha256Of, treeDigestOf } from './cases.ts';
+import {
+  allCases,
+  type Case,
+  expectedOf,
+  fullInstall,
+  type Place,
+  sha256Of,
+  treeDigestOf,
+} from './cases.ts';
 import { measure } from './measure.ts';
 import { idleRows } from './idle-rows.ts';
 import { type LatencyRow, latencyRows } from './latency.ts';
@@ -80,20 +88,22 @@ async function buildDriver(isDocumentedOnly: boolean): Promise<string> {
 const isThere = (program: string): boolean =>
   spawnSync('bash', ['-c', 'command -v "$1"', 'which', program]).status === 0;
 
-const expected = new Map<string, Promise<string>>();
-/** The digest of v2 as an image or as a tree. */
-function expectedOf(isTree: boolean): Promise<string> {
-  const path = join(data, isTree ? 'v2' : 'v2.img');
-  const known = expected.get(path) ?? (isTree ? treeDigestOf(path) : sha256Of(path));
-  expected.set(path, known);
+const isTreeOf = ({ group }: Case): boolean => group === 'tree' || group === 'tree-delta';
+const digests = new Map<string, Promise<string>>();
+/** The digest of a tree or an image of the data. */
+function digestOf(name: string, isTree: boolean): Promise<string> {
+  const path = join(data, name);
+  const known = digests.get(path) ?? (isTree ? treeDigestOf(path) : sha256Of(path));
+  digests.set(path, known);
   return known;
 }
 
 async function check(one: Case): Promise<void> {
-  const isTree = one.group === 'tree' || one.group === 'tree-delta';
   const path = await one.result();
-  const digest = isTree ? await treeDigestOf(path) : await sha256Of(path);
-  if (digest !== (await expectedOf(isTree))) throw new Error(`${one.name}: the result is not v2`);
+  const digest = isTreeOf(one) ? await treeDigestOf(path) : await sha256Of(path);
+  const expected = expectedOf(one);
+  if (digest !== (await digestOf(expected, isTreeOf(one))))
+    throw new Error(`${one.name}: the result is not ${expected}`);
 }
 
 async function runCase(
@@ -139,7 +149,7 @@ const server = await startWebServer(data, join(work, 'nginx'));
 const place: Place = { data, work, url: server.url, driver, documentedDriver };
 const samples = new Map<string, Sample[]>();
 const skipped: string[] = [];
-const failed = new Set<string>();
+const failed = new Set<Case>();
 const runs = Number(options.runs);
 const wanted = new RegExp(options.only);
 /** Is a part around the cases wanted? */
@@ -178,21 +188,21 @@ try {
     if (missing.length > 0) skipped.push(`${one.name} (no ${missing.join(', ')})`);
     return missing.length === 0;
   });
-  for (const one of cases) await one.make?.();
-  for (let i = 0; i < runs; i += 1) {
-    for (const one of cases) {
-      if (failed.has(one.name)) continue;
-      try {
-        await runCase(one, server, samples);
-      } catch (error) {
-        // A peer that fails is named; ours must not.
-        if (one.name.startsWith('switchback')) throw error;
-        failed.add(one.name);
-        const [first = ''] = (error instanceof Error ? error.message : String(error)).split('\n');
-        skipped.push(`${one.name} (${first.slice(0, 120)})`);
-      }
+  /** A peer that fails is named, and not tried again; ours must not. */
+  const attempt = async (one: Case, work: () => Promise<void> | undefined): Promise<void> => {
+    if (failed.has(one)) return;
+    try {
+      await work();
+    } catch (error) {
+      if (one.name.startsWith('switchback')) throw error;
+      failed.add(one);
+      const [first = ''] = (error instanceof Error ? error.message : String(error)).split('\n');
+      skipped.push(`${one.name} (${first.slice(0, 120)})`);
     }
-  }
+  };
+  for (const one of cases) await attempt(one, () => one.make?.());
+  for (let i = 0; i < runs; i += 1)
+    for (const one of cases) await attempt(one, () => runCase(one, server, samples));
   const references = cases
     .filter(({ isReference }) => isReference)
     .map(({ group, name }) => `${group}\n${name}`);
@@ -207,7 +217,8 @@ try {
     runs,
     samples,
     references,
-    badSeed: seeded.length > 0 ? await badSeedRows(seeded, places, await expectedOf(false)) : [],
+    badSeed:
+      seeded.length > 0 ? await badSeedRows(seeded, places, await digestOf('v2.img', false)) : [],
     latency: has('latency') ? await latencies() : [],
     idle: has('idle')
       ? await idleRows({ seconds: IDLE_S, sources: false }, (what) => skipped.push(what))

@@ -36,6 +36,8 @@ export interface ReportInput {
 const TITLES: Readonly<Record<string, string>> = {
   full: 'Full install of the ext4 image',
   delta: 'Delta of the ext4 image, v1 is on the host',
+  light:
+    'Light delta of the ext4 image (openssl and one application, the same initrd), v1 is on the host',
   tree: 'Directory from nothing',
   'tree-delta': 'Directory, v1 is on the host',
 };
@@ -123,7 +125,7 @@ export async function report(input: ReportInput): Promise<string> {
     '* ratio: to the row with 1.00 in the same table. CPU: user and system time of all processes of the row. Peak: PSS of all of them, sampled. MB moved: what nginx sent, headers included',
     ...(skipped.length === 0 ? [] : [`* skipped: ${skipped.join('; ')}`]),
     '',
-    ...['full', 'delta', 'tree', 'tree-delta'].flatMap((group) => table(input, group)),
+    ...Object.keys(TITLES).flatMap((group) => table(input, group)),
     ...badSeedTable(input.badSeed),
     ...latencyTable(input.latency),
     ...idleTable(input.idle),
