@@ -2,9 +2,12 @@
 import { readFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Clock } from '#/agent/ports.ts';
+import { identify } from './processes.ts';
 
 const BOOT_ID_PATH = '/proc/sys/kernel/random/boot_id';
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
+/** USER_HZ, in which the kernel tells times to programs on every architecture that Node runs on. */
+const TICK_MS = 10;
 
 /**
  * Wall time, CLOCK_MONOTONIC and the boot id of Linux. The monotonic time has its origin at boot, not at process start,
@@ -12,9 +15,11 @@ const LONGEST_TIMER_MS = 2 ** 31 - 1;
  */
 export function systemClock(): Clock {
   const bootId = readFileSync(BOOT_ID_PATH, 'latin1').trim();
+  const sinceOriginMs = (): number => Number(process.hrtime.bigint() / 1_000_000n);
+  const bootMs = Math.max(0, Math.floor(sinceOriginMs() - sinceFirstProcessMs()));
   return {
     wallMs: () => Date.now(),
-    monotonicMs: () => Number(process.hrtime.bigint() / 1_000_000n),
+    monotonicMs: () => sinceOriginMs() - bootMs,
     bootId: () => bootId,
     async sleep(ms, signal) {
       try {
@@ -26,4 +31,10 @@ export function systemClock(): Clock {
       }
     },
   };
+}
+
+/** For how long the first process runs: a container has the clocks of its machine, and boots when that process starts. */
+function sinceFirstProcessMs(): number {
+  const [uptimeS = ''] = readFileSync('/proc/uptime', 'latin1').split(' ');
+  return Number(uptimeS) * 1000 - (identify(1)?.startTicks ?? 0) * TICK_MS;
 }
