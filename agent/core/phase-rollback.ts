@@ -3,6 +3,7 @@ import type { Reason } from './effect.ts';
 import type { Failed, Moment, Succeeded } from './event.ts';
 import { needAttention, toIdle } from './exits.ts';
 import { freshHealth, judge, nextProbeRunMs } from './health.ts';
+import { lookedAt } from './known.ts';
 import { limits } from './limits.ts';
 import type { At, Base, State } from './state.ts';
 import { at, move, refOf, retryLater, sleepUntil, stay, type Turn } from './turn.ts';
@@ -126,9 +127,10 @@ export function rollbackVerifySucceeded(state: At<'rollback-verify'>, event: Suc
     if (facts.live !== ticket.rollbackSlot || facts.liveArtifact !== ticket.rollbackArtifact) {
       return anotherRound(state, `slot ${facts.live ?? 'none'} is live`, now);
     }
+    const seen = { ...state, known: lookedAt(state.known, facts) };
     return facts.active === ticket.rollbackArtifact
-      ? beginChecks(state, now)
-      : toVerifyStep('activate');
+      ? beginChecks(seen, now)
+      : move(seen, { ...verifyPhase(state), step: 'activate' }, now, true);
   }
   if (event.do === 'probe' && state.step === 'checks')
     return probed(state, event.result.results, now);

@@ -216,6 +216,9 @@ function checkRest(world: World): void {
   if (record.artifact === V2 && world.nature !== 'good' && isJudged) {
     throw new Violation('I14', 'at rest on a version that is not healthy');
   }
+  if (mem.known.previous === mem.known.artifactId) {
+    throw new Violation('I9', 'at rest with what it runs as what it would go back to');
+  }
   if (world.active !== record.artifact) {
     throw new Violation('I9', `at rest, slot ${live} is live and ${world.active} runs`);
   }
