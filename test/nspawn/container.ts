@@ -8,6 +8,7 @@ import {
   openSync,
   readFileSync,
   rmdirSync,
+  writeFileSync,
 } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -16,6 +17,7 @@ import { waitFor } from '#/test/support/fleet/fleet.ts';
 
 const BOOT_TIMEOUT_MS = 60_000;
 const COMMAND_TIMEOUT_MS = 120_000;
+const REBOOT_EXIT_CODE = 133;
 
 export interface CommandOutput {
   readonly code: number;
@@ -146,29 +148,44 @@ export class Container {
     });
   }
 
-  /** An orderly reboot. */
+  /** An orderly reboot: nspawn ends with a code that asks whoever keeps its unit for another start. */
   async reboot(): Promise<void> {
-    const before = this.#leader();
+    const nspawn = this.#nspawn;
     await this.try('systemctl reboot');
     await waitFor(`${this.name} goes down`, BOOT_TIMEOUT_MS, async () =>
-      this.#leader() === before ? null : true,
+      nspawn?.exitCode === REBOOT_EXIT_CODE ? true : null,
     );
-    await this.waitUntilUp();
+    await this.boot();
   }
 
-  /** All processes at once, without a word to any of them. */
+  /** All processes at once, nspawn too, without a word to any of them: frozen first, so that none sees another one go. */
   async cutPower(): Promise<void> {
     const nspawn = this.#nspawn;
     if (nspawn === null) return;
-    const leader = this.#leader();
     const gone = new Promise((resolve) =>
       nspawn.exitCode === null && nspawn.signalCode === null
         ? nspawn.once('exit', resolve)
         : resolve(null),
     );
-    if (leader !== null) process.kill(leader, 'SIGKILL');
+    for (const group of this.#groups().filter((path) => existsSync(join(path, 'cgroup.kill')))) {
+      writeFileSync(join(group, 'cgroup.freeze'), '1');
+      await this.#untilGroup(group, 'frozen 1');
+      writeFileSync(join(group, 'cgroup.kill'), '1');
+      await this.#untilGroup(group, 'populated 0');
+      writeFileSync(join(group, 'cgroup.freeze'), '0');
+    }
     await gone;
     this.#nspawn = null;
+  }
+
+  async #untilGroup(group: string, event: string): Promise<void> {
+    const events = join(group, 'cgroup.events');
+    await waitFor(
+      `${this.name}: ${event}`,
+      COMMAND_TIMEOUT_MS,
+      async () => (readFileSync(events, 'latin1').includes(event) ? true : null),
+      1,
+    );
   }
 
   /** Its last words, for a failure. */

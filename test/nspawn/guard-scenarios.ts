@@ -10,8 +10,8 @@ const agentBack = (host: ManagedHost): Promise<string> =>
     'systemctl unmask --runtime switchback-agent && systemctl restart switchback-agent',
   );
 const agentPid = '$(systemctl show -P MainPID switchback-agent)';
-/** Longer than the heartbeat may be lost, and the guard needs to act. */
-const BACK_WITHIN_MS = 60_000;
+/** Longer than the longest deadline, the heartbeat may be lost, and the guard needs to act. */
+const BACK_WITHIN_MS = 90_000;
 
 /** 2.0.0 is on trial; `fault` happens; the host comes back to 1.0.0; `repair`; the reason is told to control. */
 function takenBack(
@@ -74,12 +74,14 @@ function committedAllTheSame(
   };
 }
 
+/** Resolves when a round of the guard has begun with that clock. */
 const fakeClock = (offset: string): string =>
   [
     'mkdir -p /run/systemd/system/switchback-guard.service.d',
     'library=$(echo /usr/lib/*/faketime/libfaketime.so.1)',
     `printf '[Service]\\nEnvironment=LD_PRELOAD=%s FAKETIME=${offset}\\nExecStartPre=/bin/sh -c "date >/run/guard-date"\\n' "$library" >/run/systemd/system/switchback-guard.service.d/clock.conf`,
     'systemctl daemon-reload',
+    'for _ in 1 2 3 4 5 6 7 8 9 10; do [ ! -s /run/guard-date ] || exit 0; sleep 1; done; exit 1',
   ].join(' && ');
 
 export const guardScenarios: readonly Scenario[] = [

@@ -113,11 +113,11 @@ export class ManagedHost {
     }
   }
 
-  /** The pinned version is started and watched. */
+  /** The pinned version is started and watched: the agent does not start it a second time any more. */
   async untilOnTrial(version: string): Promise<void> {
     await this.untilRuns(version);
     await waitFor(`${this.container.name} has ${version} on trial`, SETTLE_TIMEOUT_MS, async () =>
-      this.ticket().includes('\nstate=open\n') ? true : null,
+      (await this.status())?.state === 'trial' ? true : null,
     );
   }
 
@@ -138,17 +138,22 @@ export class ManagedHost {
     }
   }
 
-  /** Waits, in steps of a millisecond, for a moment that the disk shows. */
+  /** Waits, in steps of a millisecond, for a moment that the disk shows. Resolves with false when it was over before it was seen. */
   async untilDisk(
     what: string,
     holds: (ticket: string, linkedSlot: string) => boolean,
-  ): Promise<void> {
-    await waitFor(
+    isOver: (ticket: string, linkedSlot: string) => boolean = () => false,
+  ): Promise<boolean> {
+    return await waitFor(
       `${this.container.name}: ${what}`,
       SETTLE_TIMEOUT_MS,
-      async () => (holds(this.ticket(), this.#linkedSlot()) ? true : null),
+      async () => {
+        const [ticket, linked] = [this.ticket(), this.#linkedSlot()];
+        if (holds(ticket, linked)) return { seen: true };
+        return isOver(ticket, linked) ? { seen: false } : null;
+      },
       1,
-    );
+    ).then(({ seen }) => seen);
   }
 
   /** Control was told of the rollback of the newest attempt, with this code. */

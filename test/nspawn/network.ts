@@ -7,6 +7,9 @@ const ip = async (...args: readonly string[]): Promise<void> => {
   await run('ip', [...args]);
 };
 
+/** Without one of its own a bridge takes that of a cable, and another one when that cable goes: nobody reaches it for a while. */
+const BRIDGE_ADDRESS = '02:53:42:00:00:01';
+
 export class TestNetwork {
   readonly #tag: string;
   readonly #prefix: string;
@@ -22,7 +25,7 @@ export class TestNetwork {
   static async create(): Promise<TestNetwork> {
     const tag = `sb${(process.pid % 46_656).toString(36)}`;
     const network = new TestNetwork(tag, `10.213.${process.pid % 256}`);
-    await ip('link', 'add', network.#bridge, 'type', 'bridge');
+    await ip('link', 'add', network.#bridge, 'address', BRIDGE_ADDRESS, 'type', 'bridge');
     await ip('addr', 'add', `${network.address}/24`, 'dev', network.#bridge);
     await ip('link', 'set', network.#bridge, 'up');
     return network;

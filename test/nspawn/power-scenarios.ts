@@ -2,7 +2,10 @@
 import type { ManagedHost } from './managed-host.ts';
 import type { Scenario } from './scenario.ts';
 
-type Moment = (host: ManagedHost) => Promise<unknown>;
+/** Resolves with whether it was caught. */
+type Moment = (host: ManagedHost) => Promise<boolean>;
+/** Some moments last for milliseconds. */
+const TRIES = 10;
 
 function scenario(title: string, run: (host: ManagedHost) => Promise<unknown>): Scenario {
   return {
@@ -24,7 +27,13 @@ function scenario(title: string, run: (host: ManagedHost) => Promise<unknown>): 
 const cutAt = (title: string, moment: Moment): Scenario =>
   scenario(title, async (host) => {
     await host.pin('3.0.0');
-    await moment(host);
+    for (let tries = 1; !(await moment(host)); tries += 1) {
+      if (tries === TRIES) throw new Error(`not caught in ${TRIES} updates`);
+      await host.untilSettledOn('3.0.0');
+      await host.pin('1.0.0');
+      await host.untilSettledOn('1.0.0');
+      await host.pin('3.0.0');
+    }
     await host.container.cutPower();
     await host.container.boot();
     await host.untilSettledOn('3.0.0');
@@ -36,15 +45,30 @@ const targetOf = (ticket: string): string => /\ntarget_slot=(.*)\n/.exec(ticket)
 
 export const powerScenarios: readonly Scenario[] = [
   cutAt('F31 power cut when the trial is armed and nothing is switched', (host) =>
-    host.untilDisk('armed', (ticket, linked) => isOpen(ticket) && linked !== targetOf(ticket)),
+    host.untilDisk(
+      'armed',
+      (ticket, linked) => isOpen(ticket) && linked !== targetOf(ticket),
+      (ticket, linked) => isOpen(ticket) && linked === targetOf(ticket),
+    ),
   ),
   cutAt('F31 power cut at the moment of the switch', (host) =>
     host.untilDisk('switched', (ticket, linked) => isOpen(ticket) && linked === targetOf(ticket)),
   ),
-  cutAt('F40 power cut in a trial', (host) => host.untilOnTrial('3.0.0')),
-  cutAt('F32 power cut at the moment of the commit', (host) =>
-    host.untilDisk('committed', (ticket) => ticket.includes('\nstate=committed\n')),
-  ),
+  cutAt('F40 power cut in a trial', async (host) => {
+    await host.untilOnTrial('3.0.0');
+    return true;
+  }),
+  cutAt('F32 power cut at the moment of the commit', (host) => {
+    let hasOpened = false;
+    return host.untilDisk(
+      'committed',
+      (ticket) => ticket.includes('\nstate=committed\n'),
+      (ticket) => {
+        hasOpened ||= isOpen(ticket);
+        return hasOpened && ticket === '';
+      },
+    );
+  }),
   scenario('F31 power cut at the moment of the rollback', async (host) => {
     await host.pin('2.0.0');
     await host.untilOnTrial('2.0.0');
