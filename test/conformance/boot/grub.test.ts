@@ -1,6 +1,6 @@
 /** The real GRUB against the rules of docs/specs/partitions.md, section 2, and against the agent's reading of the same bytes. */
 import { spawnSync } from 'node:child_process';
-import { writeFileSync } from 'node:fs';
+import { rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
@@ -163,7 +163,9 @@ describe.skipIf(!hasGrub())('GRUB', () => {
       });
       const path = join(tmpdir(), `switchback-grub-${process.pid}.cfg`);
       writeFileSync(path, text);
-      expect(spawnSync('grub-script-check', [path], { encoding: 'utf8' }).stderr).toBe('');
+      const { stderr } = spawnSync('grub-script-check', [path], { encoding: 'utf8' });
+      rmSync(path);
+      expect(stderr).toBe('');
     }
   });
 });

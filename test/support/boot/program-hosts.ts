@@ -71,9 +71,22 @@ function firstEnv(): Uint8Array {
   return disk;
 }
 
+const directories: string[] = [];
+
+/** To be called when no host is used any more: hosts are copied all the time, so their directories go together. */
+export function removeHosts(): void {
+  for (const directory of directories.splice(0)) rmSync(directory, { recursive: true, force: true });
+}
+
+function hostDirectory(kind: string): string {
+  const directory = mkdtempSync(join(tmpdir(), `switchback-${kind}-`));
+  directories.push(directory);
+  return directory;
+}
+
 /** U-Boot: the real fw_setenv writes, and the environment is torn at its sectors. */
 export function ubootHost(disk: Uint8Array = firstEnv(), program = 'fw_setenv'): BackendHost {
-  const directory = mkdtempSync(join(tmpdir(), 'switchback-uboot-'));
+  const directory = hostDirectory('uboot');
   const image = join(directory, 'env.img');
   const config = join(directory, 'fw_env.config');
   writeFileSync(image, disk);
@@ -142,7 +155,7 @@ const FIRST = 'default=a\ntrial=none\ntries_left=0\nbad=b\n';
 
 /** A program with the five verbs; what it does at a power cut is its own matter. */
 export function customHost(state = FIRST, isLosing = false): BackendHost {
-  const directory = mkdtempSync(join(tmpdir(), 'switchback-custom-'));
+  const directory = hostDirectory('custom');
   const at = (name: string): string => join(directory, name);
   writeFileSync(at('program'), PROGRAM, { mode: 0o755 });
   writeFileSync(at('state'), state);
