@@ -1,7 +1,12 @@
 /** Every boot backend against one suite. */
 import { afterAll, describe } from 'vitest';
 import { efiHost } from '#/test/support/boot/efi-host.ts';
-import { customHost, hasFwSetenv, removeHosts, ubootHost } from '#/test/support/boot/program-hosts.ts';
+import {
+  customHost,
+  hasFwSetenv,
+  removeHosts,
+  ubootHost,
+} from '#/test/support/boot/program-hosts.ts';
 import { grubHost, systemdBootHost } from '#/test/support/boot/sim-hosts.ts';
 import { backendConforms } from './backend.ts';
 

@@ -75,7 +75,8 @@ const directories: string[] = [];
 
 /** To be called when no host is used any more: hosts are copied all the time, so their directories go together. */
 export function removeHosts(): void {
-  for (const directory of directories.splice(0)) rmSync(directory, { recursive: true, force: true });
+  for (const directory of directories.splice(0))
+    rmSync(directory, { recursive: true, force: true });
 }
 
 function hostDirectory(kind: string): string {
