@@ -37,8 +37,6 @@ export interface Starter {
   stop(before: ActiveRecord): Promise<void>;
   /** Versions that run now. */
   running(live: Version | null, before: ActiveRecord | null): Promise<Facts['active']>;
-  /** Looks after a version that was started before this agent, and starts it if it does not run. */
-  resume?(version: Version): Promise<void>;
 }
 
 export interface ActivatorOptions {

@@ -13,6 +13,8 @@ import {
 import { createSupervisor, programEnvironment, type Program } from './supervisor.ts';
 
 export interface ProcessStarter extends Starter {
+  /** Looks after a version that was started before this agent, and starts it if it does not run. */
+  resume(version: Version): Promise<void>;
   artifacts(): readonly string[];
   stopAll(): Promise<void>;
   detach(): void;

@@ -10,6 +10,7 @@ import {
   type Activation,
   type Manifest,
 } from '#/bundle/manifest.ts';
+import type { Facts } from '#/agent/core/facts.ts';
 import { Problem } from '#/protocol/errors.ts';
 import { versionId as versionIdSchema, type VersionId } from '#/protocol/ids.ts';
 import type { Settings } from '#/agent/config.ts';
@@ -94,28 +95,29 @@ export function createActivator(options: ActivatorOptions): HostActivator {
     const live = await options.live();
     return live === null ? null : versionOf(live.slot, live.artifactId, live.manifest);
   };
+  const observe = async (): Promise<Facts['active']> => {
+    const [live, last] = [await liveVersion(), before()];
+    const kind = live?.activation.kind ?? last?.activation.kind;
+    if (kind === undefined) return single(process.artifacts());
+    // What was live when this boot was first looked at is what it came up from.
+    if (kind === 'reboot' && last === null && live !== null)
+      writeRecord(recordPath, { v: 1, bootId: options.bootId, ...live, invocations: {} });
+    return await starters[kind].running(live, last);
+  };
+  const start = async (version: Version): Promise<void> => {
+    const last = before();
+    // Before anything starts: the guard has to know the way back from the first moment of a trial.
+    await guard.settle();
+    const recipe = starters[version.activation.kind].recipe(version);
+    await guard.keepRecipe(version.slot, recipe, version.configPath);
+    if (last !== null && last.activation.kind !== version.activation.kind)
+      await starters[last.activation.kind].stop(last);
+    const invocations = await starters[version.activation.kind].start(version, last);
+    writeRecord(recordPath, { v: 1, bootId: options.bootId, ...version, invocations });
+  };
   return {
-    async observe() {
-      const [live, last] = [await liveVersion(), before()];
-      const kind = live?.activation.kind ?? last?.activation.kind;
-      if (kind === undefined) return single(process.artifacts());
-      // What was live when this boot was first looked at is what it came up from.
-      if (kind === 'reboot' && last === null && live !== null)
-        writeRecord(recordPath, { v: 1, bootId: options.bootId, ...live, invocations: {} });
-      return await starters[kind].running(live, last);
-    },
-    async activate(slot, artifactId, manifest) {
-      const version = versionOf(slot, artifactId, manifest);
-      const last = before();
-      // Before anything starts: the guard has to know the way back from the first moment of a trial.
-      await guard.settle();
-      const recipe = starters[version.activation.kind].recipe(version);
-      await guard.keepRecipe(slot, recipe, version.configPath);
-      if (last !== null && last.activation.kind !== version.activation.kind)
-        await starters[last.activation.kind].stop(last);
-      const invocations = await starters[version.activation.kind].start(version, last);
-      writeRecord(recordPath, { v: 1, bootId: options.bootId, ...version, invocations });
-    },
+    observe,
+    activate: (slot, artifactId, manifest) => start(versionOf(slot, artifactId, manifest)),
     async deactivate() {
       const last = before();
       if (last !== null) await starters[last.activation.kind].stop(last);
@@ -123,7 +125,11 @@ export function createActivator(options: ActivatorOptions): HostActivator {
     },
     async resume() {
       const live = await liveVersion();
-      if (live !== null) await starters[live.activation.kind].resume?.(live);
+      if (live === null) return;
+      const { kind } = live.activation;
+      if (kind === 'process') await process.resume(live);
+      // Nobody else starts a command after a boot, and a unit only where it is enabled.
+      else if (kind !== 'reboot' && (await observe()) !== live.artifactId) await start(live);
     },
     async close() {
       if (options.settings.stopWithAgent) await process.stopAll();

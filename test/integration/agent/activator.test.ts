@@ -235,6 +235,17 @@ describe('command', () => {
     expect(await activator().observe()).toBe(A);
     expect(await activator('', 'boot-2').observe()).toBeNull();
   });
+
+  it('F32 after a power cut the next agent starts what is live, once', async () => {
+    const start = ['/bin/sh', '-c', `echo start >> ${base}/calls`];
+    activations = { [A]: { kind: 'command', start, timeoutMs: 5000 } };
+    await switchTo(A);
+    const one = activator('', 'boot-2');
+    await one.resume();
+    await one.resume();
+    expect(await read('calls')).toBe('start\n');
+    expect(await one.observe()).toBe(A);
+  });
 });
 
 describe('units', () => {
@@ -304,6 +315,25 @@ describe('units', () => {
       code: 'E_ACTIVATION',
       message: `unit web.service runs ${A} after restart, not ${B}`,
     });
+  });
+
+  it('F32 after a power cut the next agent starts units that the boot did not start', async () => {
+    activations = { [A]: { kind: 'units', units: ['web.service'] } };
+    await switchTo(A);
+    const one = activator('', 'boot-2');
+    await systemd(
+      'LoadState=loaded\nActiveState=inactive\nSubState=dead\nMainPID=0\nInvocationID=\n',
+    );
+    // The stand-in does not bring them up: that is loud, as at a switch.
+    await expect(one.resume()).rejects.toMatchObject({ code: 'E_ACTIVATION' });
+    expect(await read('calls')).toContain('restart -- web.service');
+    await rm(join(base, 'calls'));
+    const later = Math.ceil(Date.now() / 1000) + 60;
+    await systemd(
+      active('i2', `ExecMainStartTimestamp=@${later}\nActiveEnterTimestamp=@${later}\n`),
+    );
+    await one.resume();
+    expect(await read('calls')).not.toContain('restart');
   });
 
   it('the link was switched and the units were not restarted: the old version runs', async () => {
