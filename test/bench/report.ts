@@ -113,7 +113,8 @@ export async function report(input: ReportInput): Promise<string> {
   return [
     '# Performance',
     '',
-    'Made by `npm run build && npm run bench -- --write`. Both versions are Debian roots that `test/bench/make-data.sh` builds; v2 is v1 a week later',
+    'Made by `npm run build && npm run bench -- --write`. What it needs is installed by `packaging/install-test-tools.sh bench`.',
+    'Both versions are Debian roots that `test/bench/make-data.sh` builds; v2 is v1 a week later',
     '(kernel, openssl, nginx, node, python). One nginx on the same machine serves everybody, and takes part in the two cores. Cases run one after the other',
     'in turn; every result is compared with v2. Ours is the shipped `dist/install-child.mjs`, started as the agent starts it.',
     '',
