@@ -98,6 +98,7 @@ class Life {
 
   /** Resolves with whether something is left to come. Where a way back is aimed for, the next version is a bad one. */
   async goesOn(host: HostDetail, aim: Aim): Promise<boolean> {
+    this.#look(host);
     if (!this.#isOver(host)) {
       await this.#tryAgain(host);
       return true;
@@ -113,6 +114,7 @@ class Life {
     const { world } = this;
     const isOver = async (): Promise<true | null> => {
       const host = await world.detail();
+      this.#look(host);
       if (this.#isOver(host)) return true;
       await this.#tryAgain(host);
       return null;
@@ -128,8 +130,11 @@ class Life {
     if (denialOf(await this.world.detail()) !== undefined) await this.#retry(id);
   }
 
-  #isOver(host: HostDetail): boolean {
+  #look(host: HostDetail): void {
     if (host.state !== 'idle') this.#hasBegun = true;
+  }
+
+  #isOver(host: HostDetail): boolean {
     if (host.state !== 'idle' || host.targetVersion !== this.#wanted.version) return false;
     if (this.bad !== null) return this.#hasBegun && denialOf(host) !== undefined;
     return host.runningVersion === this.#wanted.version;
