@@ -33,8 +33,13 @@ export function systemClock(): Clock {
   };
 }
 
-/** For how long the first process runs: a container has the clocks of its machine, and boots when that process starts. */
+/**
+ * For how long the first process runs: a container has the clocks of its machine, and boots when that process starts. One that is
+ * older than the clock, which a time namespace made later, says nothing.
+ */
 function sinceFirstProcessMs(): number {
   const [uptimeS = ''] = readFileSync('/proc/uptime', 'latin1').split(' ');
-  return Number(uptimeS) * 1000 - (identify(1)?.startTicks ?? 0) * TICK_MS;
+  const uptimeMs = Number(uptimeS) * 1000;
+  const startMs = (identify(1)?.startTicks ?? 0) * TICK_MS;
+  return startMs > uptimeMs ? uptimeMs : uptimeMs - startMs;
 }
