@@ -167,7 +167,9 @@ export class Container {
         ? nspawn.once('exit', resolve)
         : resolve(null),
     );
-    for (const group of this.#groups().filter((path) => existsSync(join(path, 'cgroup.kill')))) {
+    const groups = this.#groups().filter((path) => existsSync(join(path, 'cgroup.kill')));
+    if (groups.length === 0) throw new Error('power cuts need cgroup.kill of the unified hierarchy');
+    for (const group of groups) {
       writeFileSync(join(group, 'cgroup.freeze'), '1');
       await this.#untilGroup(group, 'frozen 1');
       writeFileSync(join(group, 'cgroup.kill'), '1');
