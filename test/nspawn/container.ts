@@ -168,7 +168,8 @@ export class Container {
         : resolve(null),
     );
     const groups = this.#groups().filter((path) => existsSync(join(path, 'cgroup.kill')));
-    if (groups.length === 0) throw new Error('power cuts need cgroup.kill of the unified hierarchy');
+    if (groups.length === 0)
+      throw new Error('power cuts need cgroup.kill of the unified hierarchy');
     for (const group of groups) {
       writeFileSync(join(group, 'cgroup.freeze'), '1');
       await this.#untilGroup(group, 'frozen 1');
