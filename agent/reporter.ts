@@ -50,7 +50,7 @@ export interface ReporterOptions {
 export interface Reporter {
   /** Runs until the signal fires. Throws on a bug. */
   run(signal: AbortSignal): Promise<void>;
-  /** Something may have changed: looks whether there is something to say. */
+  /** Something may have changed: looks whether there is something to say. Nothing is said before the first time. */
   poke(): void;
   /** Control does not know this host any more, as after a restore: says everything again (F73). */
   tellAll(): void;
@@ -64,7 +64,8 @@ export interface Reporter {
 export function createReporter(options: ReporterOptions): Reporter {
   const { clock, random, store, control, identity } = options;
   let wake: (() => void) | null = null;
-  // The first transition of the runner pokes: before it the store is not open.
+  // The first transition of the runner pokes: before it the store is not open, and the state is that of a host that knows nothing.
+  let hasBegun = false;
   let isPoked = false;
   let sent: string | null = null;
   let told: ReturnType<Reporter['told']> = { seq: 0, factsHash: null };
@@ -73,9 +74,13 @@ export function createReporter(options: ReporterOptions): Reporter {
   let size: { readonly events: number; readonly isPlain: boolean } = WHOLE;
 
   const poke = (): void => {
+    hasBegun = true;
     isPoked = true;
     wake?.();
     wake = null;
+  };
+  const pokeOnceBegun = (): void => {
+    if (hasBegun) poke();
   };
   const poked = (signal: AbortSignal): Promise<void> =>
     new Promise((resolve) => {
@@ -163,11 +168,11 @@ export function createReporter(options: ReporterOptions): Reporter {
     tellAll() {
       sent = null;
       wantFacts = true;
-      poke();
+      pokeOnceBegun();
     },
     tellFacts() {
       wantFacts = true;
-      poke();
+      pokeOnceBegun();
     },
     async run(signal) {
       signal.addEventListener('abort', poke);

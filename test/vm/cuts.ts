@@ -37,7 +37,7 @@ const PAUSE_MS = 100;
 const UPDATE_SECONDS = 1800;
 /** What a cut in a trial may end as: its boots are used up, or its time. */
 const CUT_CODES = /^E_(?:FELL_BACK|TRIAL_BOOTS|DEADLINE)$/;
-/** A cut comes up to so long after the phase has begun, sooner more often than later. */
+/** A cut comes up to so long after the phase has begun, in half of all cases in the first eighth of it: most writes are made then. */
 const LATER_SECONDS = 20;
 
 /** Cuts `count` times, to and fro. Throws at the first one after which the machine is not on exactly one good version. */
@@ -190,7 +190,7 @@ async function untilMoment(life: Life, aim: Aim, random: Random): Promise<string
     if (!(await life.goesOn(last, aim))) break;
     await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
   }
-  const extraMs = Math.floor(random.unit() ** 2 * world.ms(LATER_SECONDS));
+  const extraMs = Math.floor(random.unit() ** 3 * world.ms(LATER_SECONDS));
   await new Promise((resolve) => setTimeout(resolve, extraMs));
   return `${aim}, ${(extraMs / 1000).toFixed(1)} s later (${last?.state ?? 'unknown'})`;
 }
