@@ -1,11 +1,11 @@
 /** What polls say of the reports: the numbers of what control really has, not of what was tried. */
 import { expect, it } from 'vitest';
-import { initialState } from '#/agent/core/state.ts';
+import { initialState, type State } from '#/agent/core/state.ts';
 import type { StateStore } from '#/agent/ports.ts';
 import { createReporter, type Reporter } from '#/agent/reporter.ts';
 import type { Envelope, ReportDocument } from '#/protocol/documents.ts';
 import { Problem } from '#/protocol/errors.ts';
-import type { GroupName, HostId } from '#/protocol/ids.ts';
+import type { ArtifactId, GroupName, HostId } from '#/protocol/ids.ts';
 
 interface Play {
   readonly facts: () => Record<string, string>;
@@ -13,10 +13,19 @@ interface Play {
   readonly answer: (count: number, reporter: Reporter) => { readonly wantFacts: boolean };
   /** Before each pause; answers so far. */
   readonly onPause: (reporter: Reporter, answers: number, end: AbortController) => void;
+  /** By default the runner has started. */
+  readonly begin?: (reporter: Reporter) => void;
+  readonly state?: () => State;
 }
 
 /** Runs a reporter until `onPause` ends it; resolves with what control got. */
-async function play({ facts, answer, onPause }: Play): Promise<readonly ReportDocument[]> {
+async function play({
+  facts,
+  answer,
+  onPause,
+  begin,
+  state,
+}: Play): Promise<readonly ReportDocument[]> {
   const got: ReportDocument[] = [];
   const end = new AbortController();
   let seq = 6;
@@ -54,13 +63,14 @@ async function play({ facts, answer, onPause }: Play): Promise<readonly ReportDo
       sign: (_type, payload) => JSON.parse(Buffer.from(payload).toString()) as never,
     },
     agentVersion: '0.1.0',
-    state: initialState,
+    state: state ?? initialState,
     hostFacts: async () => facts(),
     onStoreFailed: () => undefined,
     onRewound: () => undefined,
     onFailure: () => undefined,
   });
-  reporter.poke();
+  if (begin === undefined) reporter.poke();
+  else begin(reporter);
   // A reporter with nothing more to say waits for ever.
   const idle = setTimeout(() => end.abort(), 1_000);
   await reporter.run(end.signal);
@@ -117,4 +127,28 @@ it('facts that change while a report is on its way are in the next one', async (
     },
   });
   expect(got.map(({ facts }) => facts?.['trustCode'])).toEqual(['', 'E_HTTP']);
+});
+
+it('says nothing before the runner has read what is on the disk, whatever else has news', async () => {
+  const running = `${'a'.repeat(64)}` as ArtifactId;
+  let state = initialState();
+  const got = await play({
+    facts: () => ({ trustCode: '' }),
+    answer: () => ({ wantFacts: false }),
+    onPause(_reporter, answers, end) {
+      if (answers === 1) end.abort();
+    },
+    begin(reporter) {
+      reporter.tellFacts();
+      reporter.tellAll();
+      setTimeout(() => {
+        state = { ...state, known: { ...state.known, artifactId: running } };
+        reporter.poke();
+      }, 20);
+    },
+    state: () => state,
+  });
+  expect(got.map((report) => [report.running, report.facts !== undefined])).toEqual([
+    [running, true],
+  ]);
 });
