@@ -1,13 +1,19 @@
 /**
- * Power cuts at seeded moments of a life full of updates: one machine goes to and fro between two good versions, with a bad one now
+ * Power cuts at seeded moments of a life full of updates: one machine goes to and fro between good versions, with a bad one now
  * and then, and again and again QEMU is killed and the disk keeps what was flushed and a random part of the rest. Each time it has
- * to come back by itself on one of the two good ones, and the last update has to end.
+ * to come back by itself on a good one, and the last update has to end.
  */
 import { type Random, randomFrom } from '#/test/chaos/random.ts';
 import type { HostDetail } from '#/protocol/host.ts';
 import { waitFor } from '#/test/support/fleet/fleet.ts';
 import { cutKinds } from './write-log.ts';
-import { firstVersion, secondVersion, unhealthyVersion, type VmVersion } from './versions.ts';
+import {
+  goodVersions,
+  lastVersion,
+  secondVersion,
+  unhealthyVersion,
+  type VmVersion,
+} from './versions.ts';
 import type { World } from './world.ts';
 
 export interface CutOutcome {
@@ -40,7 +46,7 @@ const CUT_CODES = /^E_(?:FELL_BACK|TRIAL_BOOTS|DEADLINE)$/;
 /** A cut comes up to so long after the phase has begun, in half of all cases in the first eighth of it: most writes are made then. */
 const LATER_SECONDS = 20;
 
-/** Cuts `count` times, to and fro. Throws at the first one after which the machine is not on exactly one good version. */
+/** Cuts `count` times, from update to update. Throws at the first one after which the machine is not on exactly one good version. */
 export async function cutAgain(
   world: World,
   count: number,
@@ -76,15 +82,19 @@ class Life {
   #wanted: VmVersion = secondVersion;
   /** Something was done for it since it was ordered. */
   #hasBegun = false;
+  /** What the other slot holds when that is over: no update to it downloads anything. Null: not known. */
+  #held: VmVersion | null = null;
 
   private constructor(world: World, returns: boolean) {
     this.world = world;
     this.#returns = returns;
   }
 
-  /** On the first version, and the second one is pinned. `returns`: one that went through is followed by the next, the other way. */
+  /** On the first version, and the second one is pinned. `returns`: one that went through is followed by the next. */
   static async begin(world: World, returns: boolean): Promise<Life> {
-    world.images.prepare(returns ? [secondVersion, unhealthyVersion] : [secondVersion]);
+    world.images.prepare(
+      returns ? [secondVersion, unhealthyVersion, lastVersion] : [secondVersion],
+    );
     if (!world.machine.isOn) await world.firstBoot();
     await world.images.release(secondVersion);
     await world.pin(secondVersion);
@@ -96,7 +106,7 @@ class Life {
     return this.#wanted === unhealthyVersion ? unhealthyVersion : null;
   }
 
-  /** Resolves with whether something is left to come. Where a way back is aimed for, the next version is a bad one. */
+  /** Resolves with whether something is left to come; the next version is one whose update comes to what is aimed for. */
   async goesOn(host: HostDetail, aim: Aim): Promise<boolean> {
     this.#look(host);
     if (!this.#isOver(host)) {
@@ -104,10 +114,19 @@ class Life {
       return true;
     }
     if (!this.#returns) return false;
-    const isOnFirst = host.runningVersion === firstVersion.version;
-    if (aim === 'rolling-back') await this.#order(unhealthyVersion, host);
-    else await this.#order(isOnFirst ? secondVersion : firstVersion, host);
+    const running = goodVersions.find(({ version }) => version === host.runningVersion) ?? null;
+    const next = this.#nextFor(aim, running);
+    this.#held = next === unhealthyVersion ? next : running;
+    await this.#order(next, host);
     return true;
+  }
+
+  #nextFor(aim: Aim, running: VmVersion | null): VmVersion {
+    if (aim === 'rolling-back') return unhealthyVersion;
+    const others = goodVersions.filter((version) => version !== running);
+    const isDownload = aim === 'downloading';
+    const fit = others.find((version) => (version !== this.#held) === isDownload);
+    return fit ?? (running === secondVersion ? lastVersion : secondVersion);
   }
 
   async untilOver(): Promise<void> {
@@ -125,7 +144,7 @@ class Life {
   async #order(version: VmVersion, { id }: HostDetail): Promise<void> {
     this.#wanted = version;
     this.#hasBegun = false;
-    if (version === unhealthyVersion) await this.world.images.release(version);
+    await this.world.images.release(version);
     await this.world.pin(version);
     if (denialOf(await this.world.detail()) !== undefined) await this.#retry(id);
   }

@@ -56,6 +56,7 @@ export class Images {
   /** The disk of the first version; its bundle is imported. */
   async disk(version: VmVersion): Promise<string> {
     const out = join(this.#directory, 'disk.raw');
+    this.#releases.set(version.name, Promise.resolve());
     await this.#make('build', version, [
       '--out',
       out,

@@ -30,6 +30,7 @@ const good = (name: string, version: string, release: number): VmVersion => ({
 export const firstVersion = good('v1', '1.0.0', 1);
 export const secondVersion = good('v2', '2.0.0', 2);
 export const lastVersion = good('v4', '4.0.0', 40);
+export const goodVersions: readonly VmVersion[] = [firstVersion, secondVersion, lastVersion];
 
 const FELL_BACK = /^E_(?:FELL_BACK|TRIAL_BOOTS)$/;
 

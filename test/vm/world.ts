@@ -10,7 +10,7 @@ import type { HostId } from '#/protocol/ids.ts';
 import { Fleet, waitFor } from '#/test/support/fleet/fleet.ts';
 import { debianRoot, Images } from './images.ts';
 import { type Firmware, Machine } from './machine.ts';
-import { firstVersion, secondVersion, type VmVersion } from './versions.ts';
+import { firstVersion, goodVersions, type VmVersion } from './versions.ts';
 import type { CutKind, CutResult } from './write-log.ts';
 
 const GROUP = 'vm';
@@ -151,7 +151,7 @@ export class World {
     return result;
   }
 
-  /** After a cut: a host that has started anew and tells what it runs, which is one of its two good versions. A trial of `bad` may go on first. */
+  /** After a cut: a host that has started anew and tells what it runs, which is a good version. A trial of `bad` may go on first. */
   async untilBack(seconds: number, bad: VmVersion | null): Promise<HostDetail> {
     const host = await this.#until(
       'the host is back',
@@ -162,8 +162,7 @@ export class World {
         bootId !== this.#bootBeforeCut &&
         (bad === null || runningVersion !== bad.version),
     );
-    const good = [firstVersion.version, secondVersion.version];
-    if (host.runningVersion === null || !good.includes(host.runningVersion))
+    if (!goodVersions.some(({ version }) => version === host.runningVersion))
       throw new Error(`the host runs ${host.runningVersion}`);
     if (host.state === 'needs-attention') throw new Error(`the host needs attention: ${host.why}`);
     return host;
