@@ -16,6 +16,7 @@ import type {
 import type { Command, Event, Failure, Moment } from './core/event.ts';
 import { mustJournal, step, wakeInMs } from './core/machine.ts';
 import { refusal } from './core/orders.ts';
+import { mayResume } from './core/resume.ts';
 import { initialState, parseState, type State } from './core/state.ts';
 import type { Clock, Facts, PollAnswer, Random, StateStore } from './ports.ts';
 import { isProblem, must, Problem } from '#/protocol/errors.ts';
@@ -400,13 +401,6 @@ class Loop {
     limit.abort();
     await this.#options.store.close();
   }
-}
-
-/** Anything that is live should run, but a target on trial: its start is counted first, or it goes back. */
-function mayResume(ticket: StartFacts['ticket'], state: State | null, { live }: Facts): boolean {
-  if (ticket === 'damaged' || live === null) return false;
-  if (state?.at === 'committed' || ticket === null || ticket.state === 'committed') return true;
-  return live !== ticket.targetSlot;
 }
 
 function asFailure(error: unknown): Failure {

@@ -1,7 +1,6 @@
 /** T10: every state that the machine of the agent can reach, under any disturbances of host, guard, boot loader and world. */
-import { mustJournal, step } from '#/agent/core/machine.ts';
 import { explore } from '#/test/model/agent/explore.ts';
-import { kinds, natures } from '#/test/model/agent/world.ts';
+import { kinds, natures, realMachine } from '#/test/model/agent/world.ts';
 import type { Family, Finding } from './family.ts';
 
 export const machine: Family = {
@@ -14,7 +13,7 @@ export const machine: Family = {
     for (const kind of kinds) {
       for (const nature of natures) {
         const disturbances = scale === 'long' ? 2 : 1;
-        const found = explore({ kind, nature, disturbances }, { step, mustJournal });
+        const found = explore({ kind, nature, disturbances }, realMachine);
         cases += 1;
         states += found.states;
         if (found.counterexample === null) continue;

@@ -11,7 +11,9 @@ import {
   type Agent,
   assignmentOf,
   bootId,
+  factsOf,
   failureOf,
+  firstLive,
   type Machine,
   momentOf,
   startFactsOf,
@@ -29,6 +31,18 @@ type Undated = Event extends infer E ? (E extends Event ? Omit<E, 'now'> : never
 
 /** Time that the guard leaves the agent after the deadline. */
 const GUARD_GRACE_MS = 2000;
+
+/** States in which nothing has been switched: they may last for hours. */
+const PREPARING: ReadonlySet<State['at']> = new Set([
+  'idle',
+  'checking',
+  'offered',
+  'preflight',
+  'downloading',
+  'verifying',
+  'staged',
+  'waiting',
+]);
 
 /** Feeds one event to the agent: step, journal, effects. */
 export function feed(world: World, machine: Machine, event: Undated): World {
@@ -113,8 +127,9 @@ function emit(world: World, mem: State, effects: readonly Effect[]): World {
   return { ...world, agent: { mem, running, wasApplied, reports, polling } };
 }
 
-/** The machine starts with what the disk has. */
-function start(world: World, machine: Machine): World {
+/** The runner starts with what the disk has: what is live runs, then the machine is asked. */
+function start(down: World, machine: Machine): World {
+  const world = resume(down, machine);
   const isLost = world.disk.journal === null;
   const mem = world.disk.journal ?? initialState();
   const fresh: Agent = { mem, running: null, wasApplied: false, reports: [], polling: false };
@@ -127,9 +142,22 @@ function start(world: World, machine: Machine): World {
   if (isLost && isWithoutTicket && ['switch', 'arm', 'roll-back'].includes(first ?? '')) {
     throw new Violation('I13', `without journal and ticket the agent began with ${first}`);
   }
+  checkResumed(started);
   return isLost && !world.disk.broken
     ? { ...started, ledger: { ...started.ledger, journalLost: true } }
     : started;
+}
+
+function resume(world: World, { mayResume }: Machine): World {
+  const { journal, ticket } = world.disk;
+  if (world.kind === 'partition' || world.active !== null) return world;
+  return mayResume(ticket, journal, factsOf(world)) ? startLive(world) : world;
+}
+
+/** I9: a version that is being prepared does not keep the one before it from running. */
+function checkResumed({ agent, live, active }: World): void {
+  if (live === null || active !== null || agent === null || !PREPARING.has(agent.mem.at)) return;
+  throw new Violation('I9', `${live} is live and does not run, in ${agent.mem.at}`);
 }
 
 function withTicket(world: World, change: Partial<Ticket>): World {
@@ -190,7 +218,7 @@ export function reboot(world: World): World {
     rebootAsked: false,
     active: null,
   };
-  return guardBoot(startLive(booted));
+  return guardBoot(world.kind === 'not-enabled' ? booted : startLive(booted));
 }
 
 function isOverdue(world: World): boolean {
@@ -401,7 +429,7 @@ function* losses(spent: World): Generator<Action> {
 
 /** F63: the state of the day before, on a host that has gone on since. */
 function rewind(world: World): World {
-  const live = { directory: V1, partition: 'a', 'first-install': null }[world.kind];
+  const live = firstLive[world.kind];
   const known = { live, artifactId: live === null ? null : V1, previous: null, retryGeneration: 0 };
   const journal: State = { ...initialState(), known };
   const ledger = { ...world.ledger, journalLost: true };

@@ -1,10 +1,7 @@
 import { describe, expect, it } from 'vitest';
-import { mustJournal, step } from '#/agent/core/machine.ts';
 import { type Exploration, explore } from './explore.ts';
 import { mutants } from './mutants.ts';
-import { kinds, natures } from './world.ts';
-
-const machine = { step, mustJournal };
+import { kinds, natures, realMachine } from './world.ts';
 
 function told(found: Exploration): string {
   const { counterexample } = found;
@@ -18,7 +15,7 @@ describe('every state that host, guard, boot loader and world can reach', () => 
   for (const kind of kinds) {
     for (const nature of natures) {
       it(`I1-I16 hold: ${kind} slots, ${nature} version, any one disturbance`, () => {
-        const found = explore({ kind, nature, disturbances: 1 }, machine);
+        const found = explore({ kind, nature, disturbances: 1 }, realMachine);
         expect(told(found)).toBe('');
         states += found.states;
         for (const name of found.visited) visited.add(name);
@@ -28,9 +25,10 @@ describe('every state that host, guard, boot loader and world can reach', () => 
   for (const [kind, nature] of [
     ['directory', 'unhealthy'],
     ['partition', 'good'],
+    ['not-enabled', 'unhealthy'],
   ] as const) {
     it(`I1-I16 hold: ${kind} slots, ${nature} version, any two disturbances`, () => {
-      const found = explore({ kind, nature, disturbances: 2 }, machine);
+      const found = explore({ kind, nature, disturbances: 2 }, realMachine);
       expect(told(found)).toBe('');
       states += found.states;
       for (const name of found.visited) visited.add(name);

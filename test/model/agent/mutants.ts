@@ -6,7 +6,7 @@ import { mustJournal, step } from '#/agent/core/machine.ts';
 import type { State } from '#/agent/core/state.ts';
 import type { Ticket } from '#/agent/core/ticket.ts';
 import { issue } from '#/agent/core/turn.ts';
-import type { Kind, Machine, Nature } from './world.ts';
+import { type Kind, type Machine, type Nature, realMachine } from './world.ts';
 
 export interface Mutant {
   readonly name: string;
@@ -19,7 +19,6 @@ export interface Mutant {
 }
 
 type Turn = readonly [State, readonly Effect[]];
-const real: Machine = { step, mustJournal };
 
 /** The real machine with its input or its output changed. */
 function mutant(
@@ -28,10 +27,12 @@ function mutant(
     readonly before?: (state: State, event: Event) => readonly [State, Event];
     readonly after?: (turn: Turn, state: State, event: Event) => Turn;
     readonly mustJournal?: Machine['mustJournal'];
+    readonly mayResume?: Machine['mayResume'];
   },
 ): Mutant {
   const machine: Machine = {
-    mustJournal: change.mustJournal ?? real.mustJournal,
+    mayResume: change.mayResume ?? realMachine.mayResume,
+    mustJournal: change.mustJournal ?? realMachine.mustJournal,
     step(state, event) {
       const [input, told] = change.before?.(state, event) ?? [state, event];
       const [next, effects] = step(input, told);
@@ -402,6 +403,29 @@ export const mutants: readonly Mutant[] = [
         }
         return [state, { ...event, result: { facts: { ...event.result.facts, live } } }];
       },
+    },
+  ),
+  mutant(
+    {
+      ...plain,
+      name: 'starts nothing when it starts',
+      kind: 'not-enabled',
+      disturbances: 1,
+      caughtBy: ['I9'],
+    },
+    { mayResume: () => false },
+  ),
+  mutant(
+    {
+      ...plain,
+      name: 'starts nothing beside a damaged ticket, and measures what is to be replaced while it is down',
+      kind: 'not-enabled',
+      disturbances: 2,
+      caughtBy: ['I14'],
+    },
+    {
+      mayResume: (ticket, state, facts) =>
+        ticket !== 'damaged' && realMachine.mayResume(ticket, state, facts),
     },
   ),
 ];

@@ -4,9 +4,8 @@
  */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { pathToFileURL } from 'node:url';
-import { mustJournal, step } from '#/agent/core/machine.ts';
 import { explore } from './explore.ts';
-import type { Kind, Nature } from './world.ts';
+import { type Kind, type Nature, realMachine } from './world.ts';
 
 const PAGE = new URL('../../../docs/specs/agent-machine.md', import.meta.url);
 const BEGIN = '<!-- picture: printed by test/model/agent/picture.ts -->\n';
@@ -24,7 +23,7 @@ export function picture(): string {
       ['partition', 'bad-environment'],
     ];
     for (const [kind, nature] of worlds) {
-      const found = explore({ kind, nature, disturbances }, { step, mustJournal });
+      const found = explore({ kind, nature, disturbances }, realMachine);
       for (const move of found.moves) all.add(move);
     }
     return all;

@@ -1,19 +1,24 @@
 /** One world for each state, and what each kind of event makes of it: the rows of the transition table. */
 import type { Event, EventType, Succeeded } from '#/agent/core/event.ts';
-import { mustJournal, step, wakeInMs } from '#/agent/core/machine.ts';
+import { step, wakeInMs } from '#/agent/core/machine.ts';
 import type { State, StateName } from '#/agent/core/state.ts';
 import { explore } from './explore.ts';
 import { perform } from './perform.ts';
-import { assignmentOf, failureOf, momentOf, startFactsOf, type World } from './world.ts';
-
-const machine = { step, mustJournal };
+import {
+  assignmentOf,
+  failureOf,
+  momentOf,
+  realMachine,
+  startFactsOf,
+  type World,
+} from './world.ts';
 
 /** The first world in which each state is reached, in a partition host with an unhealthy version. */
 export function samples(): ReadonlyMap<StateName, World> {
   const from = [
-    explore({ kind: 'partition', nature: 'unhealthy', disturbances: 0 }, machine),
-    explore({ kind: 'partition', nature: 'good', disturbances: 0 }, machine),
-    explore({ kind: 'partition', nature: 'unhealthy', disturbances: 1 }, machine),
+    explore({ kind: 'partition', nature: 'unhealthy', disturbances: 0 }, realMachine),
+    explore({ kind: 'partition', nature: 'good', disturbances: 0 }, realMachine),
+    explore({ kind: 'partition', nature: 'unhealthy', disturbances: 1 }, realMachine),
   ];
   const found = new Map<StateName, World>();
   for (const { samples: some } of from) {

@@ -12,7 +12,8 @@ import type {
 } from '#/agent/core/effect.ts';
 import type { Event, Failure, Moment } from '#/agent/core/event.ts';
 import type { Facts, SlotId, SlotStatus } from '#/agent/core/facts.ts';
-import { mustJournal } from '#/agent/core/machine.ts';
+import { mustJournal, step } from '#/agent/core/machine.ts';
+import { mayResume } from '#/agent/core/resume.ts';
 import { initialState, type State } from '#/agent/core/state.ts';
 import type { Ticket, TrialPlan } from '#/agent/core/ticket.ts';
 import type { Assignment } from '#/protocol/documents.ts';
@@ -33,7 +34,10 @@ export type MustJournal = (before: State, after: State) => boolean;
 export interface Machine {
   readonly step: Step;
   readonly mustJournal: MustJournal;
+  /** Of the runner: what is live is started before the machine is asked. */
+  readonly mayResume: typeof mayResume;
 }
+export const realMachine: Machine = { step, mustJournal, mayResume };
 
 /** What the offered version is like. */
 export const natures = [
@@ -50,8 +54,8 @@ export const natures = [
   'one-way-unhealthy',
 ] as const;
 export type Nature = (typeof natures)[number];
-/** `first-install`: directories, and nothing is live yet. */
-export const kinds = ['directory', 'partition', 'first-install'] as const;
+/** `first-install`: directories, and nothing is live yet. `not-enabled`: directories, and at a boot only the agent starts what is live. */
+export const kinds = ['directory', 'partition', 'first-install', 'not-enabled'] as const;
 export type Kind = (typeof kinds)[number];
 
 export interface Slot {
@@ -197,11 +201,24 @@ export function assignmentOf(world: World): Assignment {
   };
 }
 
+/** What is live before anything has happened. */
+export const firstLive = {
+  directory: V1,
+  partition: 'a',
+  'first-install': null,
+  'not-enabled': V1,
+} as const;
+
 export function firstWorld(kind: Kind, nature: Nature, disturbances: number): World {
   const old: Slot = { artifact: V1, status: 'good', complete: true };
   const empty: Slot = { artifact: null, status: 'empty', complete: false };
-  const live = kind === 'directory' ? V1 : kind === 'partition' ? 'a' : null;
-  const slots = { directory: { [V1]: old }, partition: { a: old, b: empty }, 'first-install': {} };
+  const live = firstLive[kind];
+  const slots = {
+    directory: { [V1]: old },
+    partition: { a: old, b: empty },
+    'first-install': {},
+    'not-enabled': { [V1]: old },
+  };
   return {
     kind,
     nature,
@@ -298,5 +315,3 @@ export function isHealthy(world: World): boolean {
   if (world.active === V1) return true;
   return world.nature === 'good';
 }
-
-export const realMustJournal: MustJournal = mustJournal;

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { V1, V2, type World } from '#/test/model/agent/world.ts';
+import { realMachine, V1, V2, type World } from '#/test/model/agent/world.ts';
 import {
   endOf,
   fail,
@@ -8,7 +8,6 @@ import {
   hear,
   hostWith,
   kill,
-  machine,
   memOf,
   order,
   pass,
@@ -150,7 +149,7 @@ describe('before the switch', () => {
       freshId: 'f'.repeat(16),
     };
     const failure = { code: 'E_READ_ONLY', kind: 'damaged', message: 'not open' } as const;
-    const [after, effects] = machine.step(observed, { type: 'store-failed', failure, now });
+    const [after, effects] = realMachine.step(observed, { type: 'store-failed', failure, now });
     expect([after.op?.dueRunMs, effects]).toEqual([due, []]);
   });
 

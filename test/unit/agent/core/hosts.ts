@@ -1,6 +1,5 @@
 /** Hosts of the explorer, driven by hand: for tests that tell one story each. */
 import type { Command, Succeeded } from '#/agent/core/event.ts';
-import { mustJournal, step } from '#/agent/core/machine.ts';
 import type { State, StateName } from '#/agent/core/state.ts';
 import type { ErrorCode } from '#/protocol/errors.ts';
 import { actions, feed, reboot } from '#/test/model/agent/actions.ts';
@@ -10,10 +9,9 @@ import {
   firstWorld,
   type Kind,
   type Nature,
+  realMachine,
   type World,
 } from '#/test/model/agent/world.ts';
-
-export const machine = { step, mustJournal };
 
 export function hostWith(kind: Kind, nature: Nature): World {
   return firstWorld(kind, nature, 0);
@@ -39,7 +37,7 @@ export function goTo(world: World, place: StateName | `${StateName}.${string}`):
       const at = agent.mem.at === place || placeOf(now) === place;
       if (at && steps > 0) return now;
     }
-    const next = actions(now, machine).next();
+    const next = actions(now, realMachine).next();
     if (next.done === true) break;
     now = next.value.next;
   }
@@ -61,7 +59,7 @@ export function goToEnd(world: World): World {
     ) {
       return now;
     }
-    const next = actions(now, machine).next();
+    const next = actions(now, realMachine).next();
     if (next.done === true) return now;
     now = next.value.next;
   }
@@ -87,7 +85,12 @@ export function fail(
   if (agent?.running == null) throw new Error('no operation is under way');
   const { do: name, op } = agent.running;
   const settled: World = { ...world, agent: { ...agent, running: null } };
-  return feed(settled, machine, { type: 'failed', do: name, op, failure: failureOf(code, kind) });
+  return feed(settled, realMachine, {
+    type: 'failed',
+    do: name,
+    op,
+    failure: failureOf(code, kind),
+  });
 }
 
 /** The running operation succeeds with this result. */
@@ -97,21 +100,21 @@ export function succeed(world: World, result: object): World {
   const { do: name, op } = agent.running;
   const settled: World = { ...world, agent: { ...agent, running: null } };
   const event = { type: 'succeeded', do: name, op, result } as Omit<Succeeded, 'now'>;
-  return feed(settled, machine, event as Parameters<typeof feed>[2]);
+  return feed(settled, realMachine, event as Parameters<typeof feed>[2]);
 }
 
 /** Control knows newer reports of this host than the host itself. */
 export function rewound(world: World): World {
-  return feed(world, machine, { type: 'rewound' });
+  return feed(world, realMachine, { type: 'rewound' });
 }
 
 export function order(world: World, command: Command): World {
-  return feed(world, machine, { type: 'commanded', command });
+  return feed(world, realMachine, { type: 'commanded', command });
 }
 
 /** Control answers as the world has it. */
 export function hear(world: World): World {
-  return feed(world, machine, {
+  return feed(world, realMachine, {
     type: 'polled',
     assignment: assignmentOf(world),
     pollAfterMs: 3_600_000,
@@ -120,7 +123,7 @@ export function hear(world: World): World {
 
 export function pass(world: World, ms: number): World {
   const later = { ...world, monotonicMs: world.monotonicMs + ms, wallMs: world.wallMs + ms };
-  return feed(later, machine, { type: 'ticked' });
+  return feed(later, realMachine, { type: 'ticked' });
 }
 
 export function kill(world: World): World {
