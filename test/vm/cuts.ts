@@ -63,18 +63,20 @@ export async function cutAgain(
   await life.untilOver();
 }
 
-/** One update, first to second version, cut `count` times in different phases; it has to go through. */
+/** One update, first to second version, cut once for each of these seeds, in the order of its phases; it has to go through. */
 export async function cutOneUpdate(
   world: World,
-  count: number,
-  seed: string,
+  seeds: readonly string[],
   onCut: (outcome: CutOutcome) => void,
 ): Promise<void> {
-  const random = randomFrom(seed);
   const phases = AIMS.filter((aim) => aim !== 'any' && aim !== 'rolling-back');
-  while (phases.length > count) phases.splice(random.below(phases.length), 1);
+  const cuts = seeds.map((seed) => {
+    const random = randomFrom(seed);
+    return { random, phase: random.below(phases.length) };
+  });
   const life = await Life.begin(world, false);
-  for (const [index, aim] of phases.entries()) onCut(await cutOnce(life, index + 1, aim, random));
+  for (const [index, { random, phase }] of cuts.toSorted((x, y) => x.phase - y.phase).entries())
+    onCut(await cutOnce(life, index + 1, phases[phase] ?? 'any', random));
   await life.untilOver();
 }
 

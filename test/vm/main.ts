@@ -2,7 +2,7 @@
  * `npm run test:vm -- [--loader grub|systemd-boot] [--firmware bios|efi] [--only REGEX] [--cuts N] [--seed N] [--patience N] [--processors N] [--share ci] [--keep]`:
  * disks made by the image kit, started in QEMU under software emulation, driven by a real control. Needs root, `npm run package`, and
  * the packages of packaging/install-test-tools.sh. Without --loader both are tried. Prints a line per scenario or cut, and at the end
- * `N passed, N failed`. `--share ci`: GRUB, one update with a power cut in a phase of a fresh seed, and a kernel that panics.
+ * `N passed, N failed`. `--share ci`: GRUB, one update with power cuts in phases of two fixed seeds and a fresh one, and a kernel that panics.
  */
 import { randomInt } from 'node:crypto';
 import { parseArgs } from 'node:util';
@@ -27,8 +27,8 @@ const { values: flags } = parseArgs({
     keep: { type: 'boolean', default: false },
   },
 });
-/** Power cuts of the share of a commit: each costs a boot, or two and another update. */
-const CI_CUTS = 1;
+/** Power cuts of the share of a commit: in arming and in committing, beside one of a fresh seed. Each costs a boot, or two and another update. */
+const CI_SEEDS = ['2', '4'] as const;
 const CI_SCENARIO = /kernel panics/;
 const FRESH_SEEDS = 1_000_000;
 
@@ -83,9 +83,9 @@ async function runShare(world: World, loader: Loader): Promise<void> {
   if (first === undefined) throw new Error('there are no scenarios');
   if (!(await line(`${loader}: ${first.title}`, () => first.run(world)))) return;
   const isOn = await line(
-    `${loader}: v1 to v2 commits through power cuts (${CI_CUTS}), seed ${seed}`,
+    `${loader}: v1 to v2 commits through power cuts, seeds ${[...CI_SEEDS, seed].join(', ')}`,
     async () => {
-      await cutOneUpdate(world, CI_CUTS, seed, sayCut);
+      await cutOneUpdate(world, [...CI_SEEDS, seed], sayCut);
       return `runs ${secondVersion.version}`;
     },
   );
