@@ -60,7 +60,11 @@ export async function documents(
         `${name}: hardening-no-pie *usr/lib/${name}/node*`,
         // It has to run before every service that resolves `current`.
         ...(name === 'switchback-agent'
-          ? [`${name}: systemd-service-file-refers-to-unusual-wantedby-target basic.target *`]
+          ? [
+              `${name}: systemd-service-file-refers-to-unusual-wantedby-target basic.target *`,
+              // It moves the database of an image that is being made: the packages of a version are told by the version.
+              `${name}: uses-dpkg-database-directly *switchback-image-prepare*`,
+            ]
           : []),
         '',
       ].join('\n'),
