@@ -2,6 +2,7 @@
 import { terminalPhases, type ReportEvent } from '#/protocol/documents.ts';
 import type { VersionId } from '#/protocol/ids.ts';
 import { isTemporaryName } from '#/agent/adapters/durable.ts';
+import { decodeTicket } from '#/agent/adapters/ticket.ts';
 import { listImage, type Image } from '#/test/support/sim-fs/image.ts';
 import type { Run } from './sim-host.ts';
 import type { Version } from './versions.ts';
@@ -23,7 +24,10 @@ export function liveVersion(image: Image, versions: readonly Version[]): Version
   return version;
 }
 
-/** At any moment: what is live is whole. `mayBeNone`: there was nothing before, or a rollback leads to nothing. */
+/**
+ * At any moment: what is live is whole, and the guard can read the ticket, with which it takes a trial back without the agent.
+ * `mayBeNone`: there was nothing before, or a rollback leads to nothing.
+ */
 export function diskProblems(
   image: Image,
   versions: readonly Version[],
@@ -31,6 +35,9 @@ export function diskProblems(
 ): readonly string[] {
   const live = liveVersion(image, versions);
   if (typeof live === 'string') return [`I3 ${live}`];
+  const ticket = listImage(image).get('/state/ticket');
+  if (ticket !== undefined && decodeTicket(Buffer.from(ticket, 'latin1')) === null)
+    return ['I11 the ticket cannot be read'];
   return live === null && !mayBeNone ? ['I1 nothing is live'] : [];
 }
 

@@ -57,7 +57,8 @@ export const mustBeCaught: readonly string[] = [
   // A report that counts as kept.
   'no sync: replaceFile < write < add',
   'no sync: syncDirectory < replaceFile < write < add',
-  // Not the ticket: beside a damaged one the agent goes by its journal, and no crash shows it any more.
+  // The ticket.
+  'no sync: replaceFile',
   // The link: not durable before the journal says that it is, and never missing.
   'no sync: syncDirectory < switchLink < point < switchTo',
   'link in two steps: switchLink < point < switchTo',
