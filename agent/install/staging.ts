@@ -46,7 +46,13 @@ export function removeTree(path: string): void {
 export function prepareStaging(staging: string, plan: WritePlan, created: Int32Array): boolean {
   const directories = new Set(plan.directories.map(({ path }) => path));
   const files = new Map(plan.files.map(({ path }, number) => [path, number]));
+  const shared: { readonly path: string; readonly file: number }[] = [];
   let isResumed = false;
+  const keep = (path: string, file: number, mode: number): void => {
+    if ((mode & 0o600) !== 0o600) chmodSync(path, 0o600);
+    created[file] = THERE;
+    isResumed = true;
+  };
   const clean = (directory: string): void => {
     for (const name of readdirSync(directory)) {
       const path = `${directory}/${name}`;
@@ -55,18 +61,23 @@ export function prepareStaging(staging: string, plan: WritePlan, created: Int32A
       if (directories.has(path) && found.isDirectory()) {
         chmodSync(path, 0o700);
         clean(path);
-      } else if (file !== undefined && found.isFile() && found.nlink === 1) {
-        if ((found.mode & 0o600) !== 0o600) chmodSync(path, 0o600);
-        created[file] = THERE;
-        isResumed = true;
+      } else if (file !== undefined && found.isFile()) {
+        if (found.nlink === 1) keep(path, file, found.mode);
+        else shared.push({ path, file });
       } else {
-        // Links are made anew at the end; a hard link also makes its file look shared, so both are written again.
+        // Links are made anew at the end.
         removeTree(path);
       }
     }
   };
   attempt('prepare', staging, () => {
     clean(staging);
+    // The hard links of the plan are gone now. What is shared still is so with something outside, and is never written to.
+    for (const { path, file } of shared) {
+      const { nlink, mode } = lstatSync(path);
+      if (nlink === 1) keep(path, file, mode);
+      else removeTree(path);
+    }
     for (const { path } of plan.directories) {
       if (lstatSync(path, { throwIfNoEntry: false }) === undefined) mkdirSync(path, 0o700);
     }

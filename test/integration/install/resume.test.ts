@@ -1,7 +1,17 @@
 /** The install child is killed and the install goes on; the live slot serves as seed; the slot is read back. */
 import { execFile, spawn } from 'node:child_process';
 import { closeSync, existsSync, openSync, readSync, writeSync } from 'node:fs';
-import { mkdir, open, readFile, rename, rm, stat, symlink, writeFile } from 'node:fs/promises';
+import {
+  link,
+  mkdir,
+  open,
+  readFile,
+  rename,
+  rm,
+  stat,
+  symlink,
+  writeFile,
+} from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
@@ -114,6 +124,31 @@ describe('an install child that is killed', () => {
     const result = await host.download(offerOf(first));
     expect(result.reusedBytes).toBeGreaterThan(2_500_000);
     expect(result.fetchedBytes).toBeLessThan(131_072 + 250_000);
+    await host.verify(offerOf(first));
+    await expectSame('v1', host.layout.release(first.artifactId));
+  });
+
+  it('F2 a run that was ended after it had made its hard links: nothing that was done is fetched again', async () => {
+    const host = await freshHost();
+    const whole = await host.download(offerOf(first));
+    const result = await host.download(offerOf(first));
+    expect(result.reusedBytes).toBeGreaterThan(3_000_000);
+    expect(result.fetchedBytes).toBeLessThan(Math.min(131_073, whole.fetchedBytes));
+    await host.verify(offerOf(first));
+    await expectSame('v1', host.layout.release(first.artifactId));
+  });
+
+  it('a file that is shared with something outside the slot is made anew, and not written to', async () => {
+    const host = await freshHost();
+    await host.download(offerOf(first));
+    const program = join(host.layout.staging(first.artifactId), 'bin/program');
+    const outside = join(host.root, 'outside');
+    await link(program, outside);
+    await flip(outside, 5);
+    const bytes = await readFile(outside);
+    await host.download(offerOf(first));
+    expect((await stat(program)).nlink).toBe(1);
+    expect((await readFile(outside)).equals(bytes)).toBe(true);
     await host.verify(offerOf(first));
     await expectSame('v1', host.layout.release(first.artifactId));
   });
