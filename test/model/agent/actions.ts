@@ -1,11 +1,11 @@
 /** What can happen next in the world of the explorer: one named action each, disturbances from a small budget. */
-import type { Effect, OperationEffect, PendingReport } from '#/agent/core/effect.ts';
+import type { OperationEffect } from '#/agent/core/effect.ts';
 import type { Command, Event, Failed, Failure, Succeeded } from '#/agent/core/event.ts';
 import { wakeInMs } from '#/agent/core/machine.ts';
 import { refusal } from '#/agent/core/orders.ts';
 import { initialState, type State } from '#/agent/core/state.ts';
 import type { Ticket } from '#/agent/core/ticket.ts';
-import { isTerminal } from '#/agent/core/turn.ts';
+import { feed, type Undated } from './feed.ts';
 import { makeLive, perform, startLive } from './perform.ts';
 import {
   type Agent,
@@ -27,105 +27,20 @@ export interface Action {
   readonly name: string;
   readonly next: World;
 }
-type Undated = Event extends infer E ? (E extends Event ? Omit<E, 'now'> : never) : never;
-
 /** Time that the guard leaves the agent after the deadline. */
 const GUARD_GRACE_MS = 2000;
 
-/** States in which nothing has been switched: they may last for hours. */
-const PREPARING: ReadonlySet<State['at']> = new Set([
-  'idle',
-  'checking',
+/** States of an attempt in which nothing is armed yet: they may last for hours. */
+const PREPARING = [
   'offered',
   'preflight',
   'downloading',
   'verifying',
   'staged',
   'waiting',
-]);
-
-/** Feeds one event to the agent: step, journal, effects. */
-export function feed(world: World, machine: Machine, event: Undated): World {
-  const { agent } = world;
-  if (agent === null) return world;
-  const dated = { ...event, now: momentOf(world) } as Event;
-  const [next, effects] = machine.step(agent.mem, dated);
-  checkClock(agent.mem, next);
-  if (!machine.mustJournal(agent.mem, next)) return emit(named(world, next), next, effects);
-  if (!world.disk.broken) {
-    const journaled = { ...world, disk: { ...world.disk, journal: next } };
-    return emit(noted(named(journaled, next), next), next, effects);
-  }
-  // The write failed: the step did not happen, its effects are not run.
-  const failure = failureOf('E_READ_ONLY', 'damaged');
-  const [observing, more] = machine.step(agent.mem, {
-    type: 'store-failed',
-    failure,
-    now: momentOf(world),
-  });
-  return emit(world, observing, more);
-}
-
-function checkClock(before: State, after: State): void {
-  if (after.run.runMs < before.run.runMs) throw new Violation('I10', 'the run clock went back');
-}
-
-/** A fresh id that became an attempt is used up. */
-function named(world: World, next: State): World {
-  const fresh = momentOf(world).freshId;
-  const id = 'attempt' in next ? next.attempt.id : 'ref' in next ? next.ref?.id : null;
-  return id === fresh ? { ...world, attempts: world.attempts + 1 } : world;
-}
-
-/** I5: the first durable terminal record of an attempt is its only one. */
-function noted(world: World, state: State): World {
-  let { ends } = world.ledger;
-  for (const report of state.unreported) {
-    if (!isTerminal(report.phase)) continue;
-    const before = ends[report.attempt];
-    if (before !== undefined && before !== report.phase) {
-      throw new Violation('I5', `attempt ended ${before} and ${report.phase}`);
-    }
-    const isDenied = state.denied.some((entry) => entry.artifactId === report.artifactId);
-    if (report.phase === 'rolled-back' && before === undefined && !isDenied) {
-      throw new Violation('I7', 'rolled back, and not on the deny-list');
-    }
-    if (before === undefined) ends = { ...ends, [report.attempt]: report.phase };
-  }
-  checkLive(state, ends);
-  return ends === world.ledger.ends ? world : { ...world, ledger: { ...world.ledger, ends } };
-}
-
-/** I4: what was confirmed stays live as long as its attempt is the last one. */
-function checkLive(state: State, ends: Readonly<Record<string, string>>): void {
-  if (!('attempt' in state) || ends[state.attempt.id] !== 'confirmed') return;
-  if (state.at !== 'committed') {
-    throw new Violation('I4', `a confirmed attempt went on as ${state.at}`);
-  }
-}
-
-function emit(world: World, mem: State, effects: readonly Effect[]): World {
-  const { agent } = world;
-  if (agent === null) return world;
-  let { running, wasApplied, polling } = agent;
-  let reports: readonly PendingReport[] = agent.reports;
-  for (const effect of effects) {
-    if (effect.do === 'cancel') {
-      if (running?.op === effect.op) running = null;
-    } else if (effect.do === 'report') {
-      reports = [...reports.filter((other) => other.key !== effect.report.key), effect.report];
-    } else if (effect.do === 'poll') {
-      polling = true;
-    } else {
-      if (running !== null) {
-        throw new Violation('I11', `${effect.do} begins while ${running.do} runs`);
-      }
-      running = effect;
-      wasApplied = false;
-    }
-  }
-  return { ...world, agent: { mem, running, wasApplied, reports, polling } };
-}
+] as const;
+const RECALLABLE: ReadonlySet<State['at']> = new Set([...PREPARING, 'arming']);
+const UNARMED: ReadonlySet<State['at']> = new Set([...PREPARING, 'idle', 'checking']);
 
 /** The runner starts with what the disk has: what is live runs, then the machine is asked. */
 function start(down: World, machine: Machine): World {
@@ -156,7 +71,7 @@ function resume(world: World, { mayResume }: Machine): World {
 
 /** I9: a version that is being prepared does not keep the one before it from running. */
 function checkResumed({ agent, live, active }: World): void {
-  if (live === null || active !== null || agent === null || !PREPARING.has(agent.mem.at)) return;
+  if (live === null || active !== null || agent === null || !UNARMED.has(agent.mem.at)) return;
   throw new Violation('I9', `${live} is live and does not run, in ${agent.mem.at}`);
 }
 
@@ -290,16 +205,7 @@ function deliver(world: World, machine: Machine): World {
 /** The withdrawal that a poll answer brings, for I15. */
 function withdrawn(world: World, before: State): World {
   const { agent, ledger } = world;
-  const open = 'attempt' in before && [
-    'offered',
-    'preflight',
-    'downloading',
-    'verifying',
-    'staged',
-    'waiting',
-    'arming',
-  ];
-  if (agent === null || open === false || !open.includes(before.at)) return world;
+  if (agent === null || !RECALLABLE.has(before.at)) return world;
   if (world.control !== 'recalled' || !('attempt' in before)) return world;
   if (before.attempt.cause !== 'control') return world;
   return { ...world, ledger: { ...ledger, withdrawn: before.attempt.id } };

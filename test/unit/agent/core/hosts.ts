@@ -2,7 +2,8 @@
 import type { Command, Succeeded } from '#/agent/core/event.ts';
 import type { State, StateName } from '#/agent/core/state.ts';
 import type { ErrorCode } from '#/protocol/errors.ts';
-import { actions, feed, reboot } from '#/test/model/agent/actions.ts';
+import { actions, reboot } from '#/test/model/agent/actions.ts';
+import { feed } from '#/test/model/agent/feed.ts';
 import {
   assignmentOf,
   failureOf,
