@@ -62,7 +62,7 @@ try {
   act('4. A bad update: its kernel panics');
   await world.images.release(bad);
   await world.pin(bad);
-  const told = await world.untilTakenBack(bad, secondVersion, UPDATE_SECONDS);
+  const told = await world.untilTakenBack(bad, secondVersion.version, UPDATE_SECONDS);
   say(`the loader went back by itself; control was told: ${told.code}, ${told.words}`);
   say(`${bad.version} is on the deny-list of this host and is not tried again`);
 } finally {

@@ -57,7 +57,8 @@ const takenBack = (bad: VmVersion): Scenario => ({
   async run(world) {
     await world.images.release(bad);
     const said = world.machine.console.length;
-    const good = world.resting;
+    const { runningVersion: good } = await world.detail();
+    if (good === null) throw new Error('control does not know what the host runs');
     await world.pin(bad);
     const told = await world.untilTakenBack(bad, good, UPDATE_SECONDS);
     if (!bad.shows.test(world.machine.console.slice(said)))

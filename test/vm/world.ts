@@ -35,7 +35,6 @@ export class World {
   readonly directory: string;
   readonly #options: WorldOptions;
   #id = '';
-  #resting = firstVersion;
   /** The last boot that control had heard of when the power went. */
   #bootBeforeCut: string | null = null;
 
@@ -120,14 +119,9 @@ export class World {
     return await this.fleet.api().call('hostShow', { params: { host: this.#id as HostId } });
   }
 
-  /** What the host rested on last. */
-  get resting(): VmVersion {
-    return this.#resting;
-  }
-
   /** Control hears from the running version that nothing is under way. */
   async untilRests(version: VmVersion, seconds: number): Promise<HostDetail> {
-    const host = await this.#until(
+    return await this.#until(
       `the host rests on ${version.version}`,
       seconds,
       (host) =>
@@ -136,8 +130,6 @@ export class World {
         host.isOnline &&
         host.healthy !== false,
     );
-    this.#resting = version;
-    return host;
   }
 
   async untilState(state: string, seconds: number): Promise<HostDetail> {
@@ -168,17 +160,13 @@ export class World {
     return host;
   }
 
-  /** The version was tried, taken back, reported and denied, and `good` runs again. Resolves with what control was told. */
-  async untilTakenBack(
-    version: VmVersion,
-    good: VmVersion,
-    seconds: number,
-  ): Promise<TimelineEntry> {
+  /** The version was tried, taken back, reported and denied, and version `good` runs again. Resolves with what control was told. */
+  async untilTakenBack(version: VmVersion, good: string, seconds: number): Promise<TimelineEntry> {
     const detail = await this.#until(
-      `${version.version} is on the deny-list and the host rests on ${good.version}`,
+      `${version.version} is on the deny-list and the host rests on ${good}`,
       seconds,
       (host) =>
-        host.runningVersion === good.version &&
+        host.runningVersion === good &&
         host.state === 'idle' &&
         host.targetVersion === version.version &&
         host.denied.some(
