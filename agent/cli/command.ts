@@ -49,7 +49,7 @@ export interface CliCommand {
   readonly maxArguments: number;
   readonly options: Readonly<Record<string, OptionSpec>>;
   readonly examples: readonly string[];
-  /** What `--json` prints, in one line; a failure is `{problem: {code, message, details, act}}` in every command. */
+  /** What `--json` prints, in one line; a failure is FAILURE_SHAPE on standard error in every command. */
   readonly json?: string;
   /** More text for the help: what the exit code says. */
   readonly notes?: string;

@@ -2,6 +2,7 @@
 import { parseArgs } from 'node:util';
 import { loadSettings, type LoadedSettings } from '#/agent/config.ts';
 import { errors, isProblem, Problem } from '#/protocol/errors.ts';
+import { failureRecord } from '#/protocol/failure-record.ts';
 import {
   commonOptions,
   type CliCommand,
@@ -189,7 +190,7 @@ function printProblem(problem: Problem, isJson: boolean, terminal: Terminal): vo
       ? 'Start it: `systemctl start switchback-agent`, or `switchback-agent run`.'
       : errors[code].act;
   if (isJson) {
-    terminal.out(`${JSON.stringify({ problem: { code, message, details, act } })}\n`);
+    terminal.error(`${JSON.stringify(failureRecord(problem, act))}\n`);
     return;
   }
   terminal.error(`${code}: ${message}\n`);

@@ -3,9 +3,10 @@ import { type Command, CommanderError } from 'commander';
 import type { CliContext } from '#/control/cli/context.ts';
 import type { DescribedCommand } from '#/control/cli/describe.ts';
 import { buildProgram } from '#/control/cli/program.ts';
-import { exitCodeOf, failureRecord, renderFailure } from '#/control/cli/render/failure.ts';
+import { exitCodeOf, renderFailure } from '#/control/cli/render/failure.ts';
 import { painter, wantsColour } from '#/control/cli/render/text.ts';
 import { Problem } from '#/protocol/errors.ts';
+import { failureRecord } from '#/protocol/failure-record.ts';
 
 /** Exit code of a command that the operator ended: 128 + SIGINT, as shells have it. */
 export const EXIT_INTERRUPTED = 130;

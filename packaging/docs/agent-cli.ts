@@ -1,6 +1,7 @@
 /** docs/reference/agent-cli.md, from the agent's table of commands. */
 import { type CliCommand, commonOptions, type OptionSpec } from '#/agent/cli/command.ts';
 import { agentCommands } from '#/agent/cli/main.ts';
+import { FAILURE_SHAPE } from '#/protocol/failure-record.ts';
 
 /** The page: one section per command, in the order of the help. */
 export function agentCliPage(): string {
@@ -45,5 +46,6 @@ const intro = `Generated from the commands in \`agent/cli\`; do not edit. \`swit
 Exit codes are those of [the error table](errors.md): 0 done, 1 a bug, 2 wrong usage, 20 refused, 28 no room, 74 damaged, 75 try again
 later, 78 wrong configuration.
 
-With \`--json\`, a failure is \`{problem: {code, message, details, act}}\` on standard output, in every command.
+With \`--json\`, a failure is a line \`${FAILURE_SHAPE}\` on standard error, in every
+command, as with \`switchback\`.
 `;

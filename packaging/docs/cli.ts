@@ -3,6 +3,7 @@ import type { Argument, Option } from 'commander';
 import { contextForDocs } from '#/control/cli/context.ts';
 import { type DescribedCommand, leavesOf } from '#/control/cli/describe.ts';
 import { buildProgram } from '#/control/cli/program.ts';
+import { FAILURE_SHAPE } from '#/protocol/failure-record.ts';
 
 /** The page: one section per command, in the order of `--help`. */
 export function cliPage(): string {
@@ -81,5 +82,6 @@ Exit codes: 0 done, 1 a bug, 2 wrong usage, 20 refused, 28 no room, 74 damaged, 
 
 Results go to standard output; progress, remarks and failures to standard error. Colour is used on a terminal only, and never
 when \`NO_COLOR\` is set. With \`--json\`, progress comes as lines \`{event: "progress", label, doneBytes, totalBytes,
-bytesPerSecond, etaSeconds}\` on standard error. The shapes that are named by an API call are those of [the API](api.md).
+bytesPerSecond, etaSeconds}\` on standard error, and a failure as a line
+\`${FAILURE_SHAPE}\` there. The shapes that are named by an API call are those of [the API](api.md).
 `;

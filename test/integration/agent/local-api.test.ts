@@ -226,9 +226,11 @@ describe('commands', () => {
     expect(commands.map((command) => command.kind)).toEqual(['check', 'pause', 'resume', 'clear']);
     refusal = { code: 'E_NOT_ALLOWED_NOW', kind: 'refused', message: 'a trial is under way' };
     const refused = await cli('rollback', '--json');
-    expect(refused.code).toBe(20);
-    expect(JSON.parse(refused.out)).toMatchObject({
-      problem: { code: 'E_NOT_ALLOWED_NOW', message: 'a trial is under way' },
+    expect([refused.code, refused.out]).toEqual([20, '']);
+    expect(JSON.parse(refused.error)).toMatchObject({
+      code: 'E_NOT_ALLOWED_NOW',
+      message: 'a trial is under way',
+      exit: 20,
     });
   });
 

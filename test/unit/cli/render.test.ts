@@ -1,12 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { renderFields, renderTable, type TableStyle } from '#/control/cli/render/table.ts';
-import {
-  causesOf,
-  exitCodeOf,
-  failureRecord,
-  renderFailure,
-} from '#/control/cli/render/failure.ts';
+import { exitCodeOf, renderFailure } from '#/control/cli/render/failure.ts';
 import { createScreen } from '#/control/cli/render/screen.ts';
 import {
   cut,
@@ -18,6 +13,7 @@ import {
   painter,
   wantsColour,
 } from '#/control/cli/render/text.ts';
+import { causesOf, failureRecord } from '#/protocol/failure-record.ts';
 import { errors, Problem } from '#/protocol/errors.ts';
 
 const plain: TableStyle = { columns: null, paint: (_, text) => text };
