@@ -75,8 +75,11 @@ function conditionOf(
   if (!isReached && hasTarget && last?.outcome === 'failed') return 'failed';
   if (!isOnline(host, scene.now, scene.offlineAfterMs)) return 'offline';
   if (host.hold !== null) return 'held';
-  if (!hasTarget) return 'unpinned';
-  return isReached ? 'current' : 'behind';
+  const { group, rollout } = scene;
+  if (!hasTarget && group.pin === null) return 'unpinned';
+  // Before the first rollout of a group has come to it, a host has no target, but may run the version already.
+  const runsIt = isActive(rollout) && host.running === rollout.artifactId;
+  return isReached || runsIt ? 'current' : 'behind';
 }
 
 export function hostView(fleet: Fleet, scene: Scene, host: Host): HostView {

@@ -88,6 +88,25 @@ describe('a rollout over real HTTP', () => {
     expect(await shown()).toBe(why);
   });
 
+  it('calls no host of a pinned group unpinned before its first rollout has come to it', async () => {
+    await using world = await startWorld();
+    const group = await world.group('web', { canaryCount: 1 });
+    const hosts = [await world.host(group), await world.host(group), await world.host(group)];
+    const conditions = async (): Promise<string[]> => {
+      await world.control.engine.settled();
+      const { items } = await world.admin.call('hostList', { query: { group } });
+      return items.map(({ condition }) => condition).sort();
+    };
+    expect(await conditions()).toEqual(['unpinned', 'unpinned', 'unpinned']);
+    const v1 = await world.release(1);
+    const body = { artifactId: v1, reason: 'v1' };
+    await world.admin.call('groupPin', { params: { group }, body });
+    expect(await conditions()).toEqual(['behind', 'behind', 'updating']);
+    for (const host of hosts)
+      if ((await host.poll()).body.offer === null) await host.report([], { running: v1 });
+    expect(await conditions()).toEqual(['current', 'current', 'updating']);
+  });
+
   it('names a release that was revoked for as long as a host runs it', async () => {
     await using world = await startWorld();
     const group = await world.group('web');
