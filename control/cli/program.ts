@@ -15,6 +15,7 @@ import { addPinCommands } from '#/control/cli/commands/pin.ts';
 import { addReleaseCommands } from '#/control/cli/commands/release.ts';
 import { addRolloutCommands } from '#/control/cli/commands/rollout.ts';
 import { addServeCommand } from '#/control/cli/commands/serve.ts';
+import { addStatus } from '#/control/cli/commands/status.ts';
 import { addTokenCommands } from '#/control/cli/commands/token.ts';
 import { addTrustCommands } from '#/control/cli/commands/trust.ts';
 import { addVersionCommand } from '#/control/cli/commands/version.ts';
@@ -67,6 +68,7 @@ export function buildProgram(context: CliContext): DescribedCommand {
   addPinCommands(program, context);
   addHostCommands(program, context);
   addRolloutCommands(program, context);
+  addStatus(program, context);
   addFleetCommands(program, context);
   addTokenCommands(program, context);
   addJoinCommands(program, context);

@@ -1,87 +1,18 @@
-/** Commands about the whole fleet: `status`, `halt`, `audit ls`, `events`. */
+/** Commands about the whole fleet: `halt`, `audit ls`, `events`. */
 import type { CliContext } from '#/control/cli/context.ts';
 import { parseWhole } from '#/control/cli/arguments.ts';
 import { addAuditLogCommands } from '#/control/cli/commands/audit.ts';
-import { toneOf } from '#/control/cli/commands/host.ts';
 import { addCommand, addFamily, type DescribedCommand } from '#/control/cli/describe.ts';
 import { readEvents } from '#/control/cli/event-stream.ts';
-import { stateTone } from '#/control/cli/render/rollout.ts';
-import { renderFields, renderTable, type TableStyle } from '#/control/cli/render/table.ts';
+import { renderTable } from '#/control/cli/render/table.ts';
 import { formatMoment, harmless } from '#/control/cli/render/text.ts';
 import { openSession } from '#/control/cli/session.ts';
-import { type HostCondition, hostConditions } from '#/protocol/host.ts';
-import type { AuditEntry, SummaryView } from '#/protocol/operator-plane.ts';
+import type { AuditEntry } from '#/protocol/operator-plane.ts';
 
 export function addFleetCommands(program: DescribedCommand, context: CliContext): void {
-  addStatus(program, context);
   addHalt(program, context);
   addAudit(program, context);
   addEvents(program, context);
-}
-
-function addStatus(program: DescribedCommand, context: CliContext): void {
-  const command = addCommand(
-    program,
-    'status',
-    'Show the fleet on one screen, and what needs a person.',
-  );
-  command
-    .explain(['switchback status'], 'the summary, as `GET /api/v1/summary`')
-    .action(async () => {
-      const session = openSession(context, command);
-      const { client, url } = await session.connect();
-      const summary = await client.call('summary', {});
-      session.print(summary, (found) => statusText(found, url, session.style));
-    });
-}
-
-function statusText(summary: SummaryView, url: string, style: TableStyle): string {
-  const counts = hostConditions
-    .filter((condition) => (summary.hosts[condition] ?? 0) > 0)
-    .map((condition: HostCondition) =>
-      style.paint(toneOf(condition), `${summary.hosts[condition]} ${condition}`),
-    );
-  const head =
-    `${summary.hostsTotal} ${summary.hostsTotal === 1 ? 'host' : 'hosts'}${counts.length === 0 ? '' : `: ${counts.join(', ')}`}\n` +
-    renderFields(
-      [
-        ['control', `${url}, epoch ${summary.epoch}, ${summary.pollsPerMinute} polls a minute`],
-        ...(summary.observing === null ? [] : [['observing', summary.observing, 'warn'] as const]),
-        ...(summary.shedLevel === 0
-          ? []
-          : [['shedding load', `level ${summary.shedLevel}`, 'warn'] as const]),
-        ...summary.halts.map(
-          (halt) => ['halted', `${halt.scope}: ${halt.reason} (${halt.actor})`, 'bad'] as const,
-        ),
-      ],
-      style,
-    );
-  const groups = renderTable(
-    summary.groups,
-    [
-      { title: 'GROUP', value: (group) => group.name },
-      { title: 'PIN', value: (group) => group.pin?.version ?? '-' },
-      {
-        title: 'ON PIN',
-        value: (group) => `${group.hosts.onTarget}/${group.hosts.total}`,
-        align: 'right',
-      },
-    ],
-    style,
-    'no groups yet: switchback group create NAME',
-  );
-  const active = summary.rollouts.filter((rollout) => rollout.endedAtMs === null);
-  const rollouts = active.map(
-    (rollout) =>
-      `${style.paint(stateTone(rollout.state), rollout.state)} ${rollout.group} -> ` +
-      `${harmless(`${rollout.version}: ${rollout.words}`)}\n`,
-  );
-  const attention = summary.attention.map(
-    (item) => `${style.paint('bad', '!')} ${harmless(item.words)}\n  next: ${harmless(item.act)}\n`,
-  );
-  return [head, groups, rollouts.join(''), attention.join('')]
-    .filter((part) => part !== '')
-    .join('\n');
 }
 
 function addHalt(program: DescribedCommand, context: CliContext): void {

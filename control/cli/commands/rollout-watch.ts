@@ -11,18 +11,15 @@ import {
   shownState,
   stateTone,
 } from '#/control/cli/render/rollout.ts';
-import { createScreen } from '#/control/cli/render/screen.ts';
 import { renderTable } from '#/control/cli/render/table.ts';
 import { formatDuration, formatMoment, harmless } from '#/control/cli/render/text.ts';
 import { openSession, type Session } from '#/control/cli/session.ts';
+import { watch } from '#/control/cli/watch.ts';
 import type { Client } from '#/protocol/client.ts';
-import { isProblem, Problem } from '#/protocol/errors.ts';
+import { Problem } from '#/protocol/errors.ts';
 import type { HostView } from '#/protocol/host.ts';
 import type { RolloutView } from '#/protocol/rollout.ts';
 
-const LOOK_EVERY_MS = 1000;
-/** Failed looks in a row before the watch ends: control may restart under it. */
-const FAILED_LOOKS_MAX = 30;
 /** Hosts on the screen; the ones that matter come first. */
 const HOSTS_SHOWN = 15;
 
@@ -59,56 +56,27 @@ export function addWatch(family: DescribedCommand, context: CliContext): void {
       const { client } = await session.connect();
       const rollout = await findRollout(client, text);
       const { until } = command.opts<{ until: (typeof untils)[number] }>();
-      const last = await watch(session, client, rollout, until === 'ended');
-      if (last !== null) judge(last);
+      const last = await watch(session, {
+        look: () => lookAt(client, rollout),
+        frame: (look) => frame(look, context.now(), session.style),
+        news: (before, look) => newsOf(before, look, session),
+        isOver: (look) => isOver(look.rollout, until === 'ended'),
+      });
+      if (last !== null) judge(last.rollout);
     });
-}
-
-/** Looks again and again until the rollout is over; the last look, or null when the operator ended the watch. */
-async function watch(
-  session: Session,
-  client: Client,
-  id: string,
-  untilEnded: boolean,
-): Promise<RolloutView | null> {
-  const { context, json, style } = session;
-  const isLive = !json && context.out.isTty;
-  const screen = createScreen(context.out);
-  let before: Look | null = null;
-  let failedLooks = 0;
-  try {
-    while (!context.signal.aborted) {
-      try {
-        const look: Look = await lookAt(client, id);
-        failedLooks = 0;
-        if (isLive) screen.draw(frame(look, context.now(), style));
-        else {
-          for (const change of changesBetween(before, look)) {
-            const line = json
-              ? `${JSON.stringify({ atMs: context.now(), ...change })}\n`
-              : changeLine(change, formatMoment(context.now()));
-            context.out.write(line);
-          }
-        }
-        before = look;
-        if (isOver(look.rollout, untilEnded)) return look.rollout;
-      } catch (error) {
-        if (context.signal.aborted) return null;
-        failedLooks += 1;
-        const isTransient = isProblem(error) && error.kind === 'unavailable';
-        if (!isTransient || failedLooks > FAILED_LOOKS_MAX) throw error;
-      }
-      await context.sleep(LOOK_EVERY_MS);
-    }
-    return null;
-  } finally {
-    screen.end();
-  }
 }
 
 async function lookAt(client: Client, id: string): Promise<Look> {
   const rollout = await client.call('rolloutShow', { params: { rollout: id } });
   return { rollout, hosts: await all(hosts(client, { group: rollout.group })) };
+}
+
+function newsOf(before: Look | null, look: Look, { json, context }: Session): string {
+  const atMs = context.now();
+  const lines = changesBetween(before, look).map((change) =>
+    json ? `${JSON.stringify({ atMs, ...change })}\n` : changeLine(change, formatMoment(atMs)),
+  );
+  return lines.join('');
 }
 
 function isOver(rollout: RolloutView, untilEnded: boolean): boolean {
