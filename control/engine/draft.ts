@@ -14,6 +14,7 @@ import type {
   Scene,
 } from '#/control/core/model.ts';
 import type { ApiToken, StoreWriter } from '#/control/store/port.ts';
+import { replacedBy } from '#/control/trust/repository.ts';
 import { type JsonObject, Problem } from '#/protocol/errors.ts';
 import type { ArtifactId, GroupName, HostId } from '#/protocol/ids.ts';
 import type { AuditEntry } from '#/protocol/operator-plane.ts';
@@ -47,6 +48,7 @@ export interface Draft {
   putApiToken(token: ApiToken): Promise<void>;
   raiseFleetGeneration(): Promise<void>;
   raiseEpoch(epoch: number): Promise<void>;
+  /** Old versions of the same roles leave the repository: VERSIONS_KEPT. */
   publish(files: readonly TrustFile[]): Promise<void>;
   /** A published trust file, those of this change included. */
   trustFile(name: string): Uint8Array | null;
@@ -118,7 +120,10 @@ export function takeOver(fleet: Fleet, draft: Draft, log: DraftLog): void {
   for (const rollout of log.rollouts) fleet.rolloutOf.set(rollout.group, rollout);
   for (const release of log.releases) fleet.releases.set(release.artifactId, release);
   for (const token of log.apiTokens) fleet.apiTokens.set(token.hash, token);
-  for (const [name, bytes] of log.trust) fleet.trust.set(name, bytes);
+  for (const [name, bytes] of log.trust) {
+    if (bytes === null) fleet.trust.delete(name);
+    else fleet.trust.set(name, bytes);
+  }
   for (const [name, value] of log.meta) fleet.meta.set(name, value);
   for (const scope of [...fleet.halts.keys()])
     if (!from.halts.has(scope)) fleet.halts.delete(scope);
@@ -137,13 +142,29 @@ export interface DraftLog {
   readonly rollouts: Rollout[];
   readonly releases: Release[];
   readonly apiTokens: ApiToken[];
-  readonly trust: Map<string, Uint8Array>;
+  /** Null: it has left the repository. */
+  readonly trust: Map<string, Uint8Array | null>;
   readonly entries: AuditEntry[];
   readonly meta: Map<string, string>;
 }
 
 function missing(what: string, name: string): Problem {
   return new Problem('E_NOT_FOUND', `there is no ${what} ${name}`);
+}
+
+async function publish(
+  files: readonly TrustFile[],
+  log: DraftLog,
+  writer: StoreWriter,
+): Promise<void> {
+  for (const { name, bytes } of files) {
+    log.trust.set(name, bytes);
+    await writer.putTrustFile(name, Buffer.from(bytes).toString('utf8'));
+    const old = replacedBy(name);
+    if (old === null) continue;
+    log.trust.set(old, null);
+    await writer.deleteTrustFile(old);
+  }
 }
 
 /** A draft over `fleet`, writing through `writer`. */
@@ -257,13 +278,11 @@ export function openDraft(
       await writer.setMeta('epoch', String(epoch));
       await writer.setMeta('restored', 'yes');
     },
-    async publish(files) {
-      for (const file of files) {
-        log.trust.set(file.name, file.bytes);
-        await writer.putTrustFile(file.name, Buffer.from(file.bytes).toString('utf8'));
-      }
+    publish: (files) => publish(files, log, writer),
+    trustFile(name) {
+      const changed = log.trust.get(name);
+      return changed === undefined ? (base.trust.get(name) ?? null) : changed;
     },
-    trustFile: (name) => log.trust.get(name) ?? base.trust.get(name) ?? null,
     async audit(actor, type, subject, details) {
       const entry = { atMs: now, actor, type, subject, details: details as AuditEntry['details'] };
       const stored = await writer.audit(entry);

@@ -94,6 +94,7 @@ export interface StoreWriter {
   /** The hashes of a tile of the log, with those of this transaction; null when it has fewer. */
   logTile(tile: Tile): Promise<Uint8Array | null>;
   putTrustFile(path: string, content: string): Promise<void>;
+  deleteTrustFile(path: string): Promise<void>;
 }
 
 export interface Page<T> {

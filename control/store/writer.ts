@@ -208,7 +208,14 @@ function evidenceWriter(
   tx: Transaction<Tables>,
 ): Pick<
   StoreWriter,
-  'reportDigest' | 'addReport' | 'addNewEvents' | 'audit' | 'logSize' | 'logTile' | 'putTrustFile'
+  | 'reportDigest'
+  | 'addReport'
+  | 'addNewEvents'
+  | 'audit'
+  | 'logSize'
+  | 'logTile'
+  | 'putTrustFile'
+  | 'deleteTrustFile'
 > {
   return {
     async reportDigest(host, seq) {
@@ -288,6 +295,9 @@ function evidenceWriter(
         .values({ path, content })
         .onConflict((oc) => oc.column('path').doUpdateSet({ content }))
         .execute();
+    },
+    async deleteTrustFile(path) {
+      await tx.deleteFrom('trust_files').where('path', '=', path).execute();
     },
   };
 }

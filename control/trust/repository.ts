@@ -205,6 +205,18 @@ export function targetFileName(path: string, digest: string): string {
   return `targets/${path.slice(0, slash)}${digest}.${path.slice(slash)}`;
 }
 
+/** Versions of a role that stay published, the newest among them: a host that began its refresh before the last changes ends it. */
+export const VERSIONS_KEPT = 32;
+
+/** The name of the metadata file that leaves the repository when `name` comes, whether or not there is one. Null: none. */
+export function replacedBy(name: string): string | null {
+  const [, digits, role] = /^metadata\/(\d+)\.(.+)\.json$/u.exec(name) ?? [];
+  // Hosts walk the whole chain of roots.
+  if (digits === undefined || role === undefined || role === 'root') return null;
+  const version = Number(digits) - VERSIONS_KEPT;
+  return version < 1 ? null : `metadata/${version}.${role}.json`;
+}
+
 /** Lists `bytes` as the target `path` of the document, and returns the file to publish. */
 export function putTarget(
   document: TargetsDocument,

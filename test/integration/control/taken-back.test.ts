@@ -3,6 +3,7 @@ import { copyFileSync, existsSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import type { ArtifactId, GroupName } from '#/protocol/ids.ts';
+import { VERSIONS_KEPT } from '#/control/trust/repository.ts';
 import { startWorld, type World } from '#/test/support/control/world.ts';
 import { RealHost } from '#/test/support/trust/real-host.ts';
 
@@ -42,6 +43,29 @@ it('X02 an offer of what was pinned before the unpin is taken up by no host', as
   // Pinned anew it goes on.
   const second = await pin(world, 2);
   expect((await resolve(host, second))?.seq).toBe(2);
+});
+
+it('metadata of which hosts need nothing any more is kept for ever', async () => {
+  await using world = await startWorld();
+  await world.group(group, { canaryCount: 0, wavePercents: [100], soakSeconds: 0 });
+  const snapshots = (): number[] =>
+    [...world.control.engine.fleet.trust.keys()]
+      .flatMap((name) => /^metadata\/(\d+)\.snapshot\.json$/u.exec(name)?.[1] ?? [])
+      .map(Number)
+      .sort((x, y) => x - y);
+  const newest = (): number => snapshots().at(-1) ?? 0;
+  while (newest() < 2 * VERSIONS_KEPT) await world.group(`group-${newest()}`);
+  const first = newest() - VERSIONS_KEPT + 1;
+  const kept = Array.from({ length: VERSIONS_KEPT }, (_, index) => first + index);
+  expect(snapshots()).toEqual(kept);
+  // The store has let go of them too; the roots stay, and a host gets through.
+  await world.restart();
+  expect(snapshots()).toEqual(kept);
+  expect(world.control.engine.fleet.trust.has('metadata/1.root.json')).toBe(true);
+  await using host = await RealHost.enrol(world);
+  await host.trust.refresh(Date.now());
+  const artifactId = await pin(world, 1);
+  expect((await resolve(host, artifactId))?.artifactId).toBe(artifactId);
 });
 
 it('F73 control from an old backup: hosts that saw newer metadata are lost for ever', async () => {
