@@ -98,7 +98,7 @@ async function transaction(store: Store, number: number): Promise<void> {
 
 async function tryCut(point: number): Promise<readonly Finding[]> {
   const random = simRandom(seed * 7919 + point);
-  const cut = cutAt(events, point, () => random.unit());
+  const cut = cutAt({ events, fileSystem }, point, () => random.unit());
   const name = `control on ${fileSystem}, seed ${seed}, ${cut.name}`;
   const image = join(directory, 'image');
   writeImage(image, sizeBytes, cut.onDisk.slice(lastFlush), base);

@@ -96,7 +96,7 @@ function chosen(all: readonly number[]): readonly number[] {
 
 async function tryCut(point: number): Promise<readonly Finding[]> {
   const random = simRandom(seed * 7919 + point);
-  const cut = cutAt(events, point, () => random.unit());
+  const cut = cutAt(recording, point, () => random.unit());
   const name = `${fileSystem}, seed ${seed}, ${cut.name}`;
   const image = join(directory, 'image');
   writeImage(image, sizeBytes, cut.onDisk.slice(lastFlush), base);

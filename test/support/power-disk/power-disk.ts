@@ -187,11 +187,16 @@ export interface Cut {
   readonly name: string;
 }
 
-const SECTOR_BYTES = 512;
+/** What the disk writes as a whole, or not at all. XFS takes one of its blocks for whole when its first sector is new (decision 0098). */
+const unitBytes: Readonly<Record<FileSystem, number>> = { ext4: 512, xfs: 4096, btrfs: 512 };
 const ways = ['all', 'none', 'prefix', 'any', 'any torn'] as const;
 
 /** One legal disk after a power cut right after the event number `at`, drawn by `random` (0 to 1). */
-export function cutAt(events: readonly LoggedEvent[], at: number, random: () => number): Cut {
+export function cutAt(
+  { events, fileSystem }: Pick<Recording, 'events' | 'fileSystem'>,
+  at: number,
+  random: () => number,
+): Cut {
   const before = events.slice(0, at);
   const flushed = before.findLastIndex(({ event }) => event.do === 'flush') + 1;
   const pending = before.slice(flushed);
@@ -202,15 +207,19 @@ export function cutAt(events: readonly LoggedEvent[], at: number, random: () => 
     if (way === 'prefix') return index < pending.length >> 1;
     return random() < 0.5;
   });
-  const survived = way === 'any torn' ? kept.map((one) => torn(one, random)) : kept;
+  const unit = unitBytes[fileSystem];
+  const survived = way === 'any torn' ? kept.map((one) => torn(one, unit, random)) : kept;
   const name = `cut after event ${at} of ${events.length}, ${pending.length} writes pending: ${way}`;
   return { at, onDisk: [...before.slice(0, flushed), ...survived], name };
 }
 
-/** The first sectors of a write only, for one write in three. */
-function torn(one: LoggedEvent, random: () => number): LoggedEvent {
+/** The first units of a write only, for one write in three. */
+function torn(one: LoggedEvent, unit: number, random: () => number): LoggedEvent {
   const { event } = one;
-  if (event.do === 'flush' || event.bytes.length <= SECTOR_BYTES || random() > 1 / 3) return one;
-  const sectors = 1 + Math.floor(random() * (event.bytes.length / SECTOR_BYTES - 1));
-  return { ...one, event: { ...event, bytes: event.bytes.subarray(0, sectors * SECTOR_BYTES) } };
+  if (event.do === 'flush' || random() > 1 / 3) return one;
+  const first = Math.floor(event.offset / unit);
+  const units = Math.ceil((event.offset + event.bytes.length) / unit) - first;
+  if (units === 1) return one;
+  const end = first + 1 + Math.floor(random() * (units - 1));
+  return { ...one, event: { ...event, bytes: event.bytes.subarray(0, end * unit - event.offset) } };
 }
