@@ -174,6 +174,8 @@ class Life {
     if (host.state !== 'idle' || host.targetVersion !== this.#wanted.version) return;
     const denied = denialOf(host);
     if (denied === undefined || this.bad !== null) return;
+    // Ordered anew already: the host has not polled since.
+    if (host.attempts.some(({ outcome }) => outcome === 'open')) return;
     if (!CUT_CODES.test(denied.code))
       throw new Error(`${this.#wanted.version} is good, and was taken back: ${denied.code}`);
     await this.#retry(host.id);
