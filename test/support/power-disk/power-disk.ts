@@ -187,8 +187,16 @@ export interface Cut {
   readonly name: string;
 }
 
-/** What the disk writes as a whole, or not at all. XFS takes one of its blocks for whole when its first sector is new (decision 0098). */
-const unitBytes: Readonly<Record<FileSystem, number>> = { ext4: 512, xfs: 4096, btrfs: 512 };
+/**
+ * What the disk writes as a whole, or not at all: a unit, and the block of 4 KiB with the superblock. Less than this, and file
+ * systems cannot be mounted, whatever ran on them (decision 0098).
+ */
+const wholes: Readonly<Record<FileSystem, { unit: number; superblock: number }>> = {
+  ext4: { unit: 512, superblock: 0 },
+  xfs: { unit: 4096, superblock: 0 },
+  btrfs: { unit: 512, superblock: 65_536 },
+};
+const BLOCK_BYTES = 4096;
 const ways = ['all', 'none', 'prefix', 'any', 'any torn'] as const;
 
 /** One legal disk after a power cut right after the event number `at`, drawn by `random` (0 to 1). */
@@ -207,19 +215,21 @@ export function cutAt(
     if (way === 'prefix') return index < pending.length >> 1;
     return random() < 0.5;
   });
-  const unit = unitBytes[fileSystem];
-  const survived = way === 'any torn' ? kept.map((one) => torn(one, unit, random)) : kept;
+  const survived = way === 'any torn' ? kept.map((one) => torn(one, fileSystem, random)) : kept;
   const name = `cut after event ${at} of ${events.length}, ${pending.length} writes pending: ${way}`;
   return { at, onDisk: [...before.slice(0, flushed), ...survived], name };
 }
 
 /** The first units of a write only, for one write in three. */
-function torn(one: LoggedEvent, unit: number, random: () => number): LoggedEvent {
+function torn(one: LoggedEvent, fileSystem: FileSystem, random: () => number): LoggedEvent {
   const { event } = one;
   if (event.do === 'flush' || random() > 1 / 3) return one;
+  const { unit, superblock } = wholes[fileSystem];
   const first = Math.floor(event.offset / unit);
   const units = Math.ceil((event.offset + event.bytes.length) / unit) - first;
   if (units === 1) return one;
-  const end = first + 1 + Math.floor(random() * (units - 1));
-  return { ...one, event: { ...event, bytes: event.bytes.subarray(0, end * unit - event.offset) } };
+  const drawn = (first + 1 + Math.floor(random() * (units - 1))) * unit;
+  const isInSuperblock = drawn > superblock && drawn < superblock + BLOCK_BYTES;
+  const end = isInSuperblock ? superblock + BLOCK_BYTES : drawn;
+  return { ...one, event: { ...event, bytes: event.bytes.subarray(0, end - event.offset) } };
 }
