@@ -71,6 +71,16 @@ describe('what a power cut leaves', () => {
     expect(seen.torn.size).toBeGreaterThan(8);
   });
 
+  it('a superblock of ext4 is never torn', () => {
+    const seen = new Set<string>();
+    for (let seed = 0; seed < 20; seed += 1) {
+      const [, , first, second] = after(LOG, 'torn writes', `${seed}`);
+      expect(second).toBe(first);
+      seen.add(`${first}`);
+    }
+    expect(seen.size).toBe(2);
+  });
+
   it('an entry that the kill cut short does not count, and hides nothing', () => {
     const path = join(directory, 'log');
     writeFileSync(path, LOG.subarray(0, LOG.length - SECTOR));

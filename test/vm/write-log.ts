@@ -10,6 +10,10 @@ const SECTOR = 512;
 const MAGIC = 0x6a736677736872n;
 const [FLUSH, FUA, DISCARD] = [1n, 2n, 4n];
 const COPY_BYTES = 1024 * 1024;
+/** Partitions begin at multiples of this. */
+const MIB = 1024 * 1024;
+/** In a partition: ext4's superblock has this sector and the one before it, and is written as a whole or not at all (decision 0098). */
+const SUPERBLOCK_END = 1536;
 
 export interface LoggedWrite {
   /** Byte on the disk. */
@@ -139,8 +143,11 @@ export function applyCut(
 function copy(from: number, to: number, write: LoggedWrite, has?: () => boolean): void {
   const step = has === undefined ? COPY_BYTES : SECTOR;
   const piece = Buffer.alloc(step);
+  let isThere = true;
   for (let done = 0; done < write.sizeBytes; done += step) {
-    if (has !== undefined && !has()) continue;
+    const isWithTheLast = (write.offset + done) % MIB === SUPERBLOCK_END;
+    if (has !== undefined && !isWithTheLast) isThere = has();
+    if (!isThere) continue;
     const sizeBytes = Math.min(step, write.sizeBytes - done);
     readSync(from, piece, 0, sizeBytes, (write.dataAt ?? 0) + done);
     writeSync(to, piece, 0, sizeBytes, write.offset + done);
